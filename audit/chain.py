@@ -1,0 +1,77 @@
+"""The authentication code that links each audit record to the one before it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+if TYPE_CHECKING:
+    from .models import AuditRecord
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLink:
+    """Where the chain does not hold, and why in words."""
+
+    sequence: int
+    problem: str
+
+
+def key_id(key: str) -> str:
+    """Return the public name of an audit key: 12 hex digits of its SHA-256."""
+    return hashlib.sha256(b"audit key " + key.encode()).hexdigest()[:12]
+
+
+def current_key() -> str:
+    """Return the key that authenticates new records: the first of `AUDIT_KEYS`."""
+    keys: list[str] = settings.AUDIT_KEYS
+    return keys[0]
+
+
+def compute_mac(record: AuditRecord, *, key: str) -> str:
+    """Return HMAC-SHA256, in hex, over the previous code and the canonical form of every other column."""
+    content = {
+        "sequence": record.sequence,
+        "at": record.at.isoformat(),
+        "event": record.event,
+        "actor": record.actor,
+        "server": record.server,
+        "connection": record.connection,
+        "client": record.client,
+        "reason": record.reason,
+        "correlation_id": record.correlation_id,
+        "details": record.details,
+        "key_id": record.key_id,
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hmac.new(key.encode(), f"{record.previous_mac}\n{canonical}".encode(), hashlib.sha256).hexdigest()
+
+
+def broken_links(records: Iterator[AuditRecord], *, head_sequence: int, head_mac: str) -> Iterator[BrokenLink]:
+    """Walk the records in ascending order and yield every place where the chain does not hold.
+
+    Args:
+        records: All records, ascending by sequence.
+        head_sequence: The number of the last record according to the head.
+        head_mac: The code of that record according to the head.
+    """
+    keys = {key_id(key): key for key in settings.AUDIT_KEYS}
+    expected_sequence, previous_mac = 1, ""
+    for record in records:
+        if record.sequence != expected_sequence:
+            yield BrokenLink(expected_sequence, "this record is missing")
+        elif record.previous_mac != previous_mac:
+            yield BrokenLink(record.sequence, "it does not follow the record before it")
+        elif record.key_id not in keys:
+            yield BrokenLink(record.sequence, f"its key {record.key_id} is not in AUDIT_KEYS")
+        elif not hmac.compare_digest(record.mac, compute_mac(record, key=keys[record.key_id])):
+            yield BrokenLink(record.sequence, "its content was changed")
+        expected_sequence, previous_mac = record.sequence + 1, record.mac
+    if (expected_sequence - 1, previous_mac) != (head_sequence, head_mac):
+        yield BrokenLink(expected_sequence, "the end of the chain was cut off")

@@ -1,0 +1,21 @@
+"""What is configured, who is connected, and the secrets."""
+
+from .api_token import ApiToken
+from .authorization_server import AuthorizationServer, ServerDiscovery
+from .client_registration import ClientRegistration
+from .connection import Connection, TokenSet
+from .flow_trace import FlowTrace
+from .key_canary import KeyCanary
+from .mcp_server import McpServer
+
+__all__ = [
+    "ApiToken",
+    "AuthorizationServer",
+    "ClientRegistration",
+    "Connection",
+    "FlowTrace",
+    "KeyCanary",
+    "McpServer",
+    "ServerDiscovery",
+    "TokenSet",
+]

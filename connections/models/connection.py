@@ -1,0 +1,132 @@
+"""One person's, or one shared, grant for one MCP server, and its tokens."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import models
+from django.db.models import Q
+
+from oauthflow.protocol.registration import RegistrationMethod
+
+from ..sealing import SealedTextField
+from .client_registration import ClientRegistration
+from .mcp_server import McpServer
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+class ConnectionQuerySet(models.QuerySet["Connection"]):
+    """Reads of connections, as sentences."""
+
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> ConnectionQuerySet:
+        """The user's own, and shared ones of servers that the user may use."""
+        servers = McpServer.objects.usable_by(user)
+        mine = Q(user__isnull=False, user=user) if user.is_authenticated else Q(pk__in=[])
+        return self.filter(mine | Q(user__isnull=True, server__in=servers)).select_related("server", "user")
+
+    def due_for_refresh(self, *, before: datetime) -> ConnectionQuerySet:
+        """Connections with a refresh token whose access token ends before that instant."""
+        return self.filter(
+            status__in=(Connection.Status.ACTIVE, Connection.Status.DEGRADED),
+            tokens__expires_at__lt=before,
+        ).exclude(tokens__refresh_token_sealed="")
+
+
+class Connection(models.Model):
+    """A link between a user (none: shared by all who may use the server) and an MCP server."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Not connected"
+        ACTIVE = "active", "Connected"
+        DEGRADED = "degraded", "Connected, with trouble"
+        REAUTH_REQUIRED = "reauth_required", "Reconnect needed"
+        REVOKED = "revoked", "Disconnected"
+        KEY_UNAVAILABLE = "key_unavailable", "Stored credential unreadable"
+        ISSUER_CHANGED = "issuer_changed", "Sign-in service changed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    server = models.ForeignKey(McpServer, models.CASCADE, related_name="connections")
+    user: models.ForeignKey[User | None, User | None] = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="mcp_connections"
+    )
+    label = models.CharField(max_length=80, blank=True)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.PENDING, db_index=True)
+    reason = models.CharField(max_length=200, blank=True, help_text="Why it is not simply connected: one of our codes.")
+    requested_scopes = models.CharField(max_length=1000, blank=True)
+    granted_scopes = models.CharField(max_length=1000, blank=True)
+    issuer = models.CharField(max_length=1000, blank=True)
+    registration_method = models.CharField(
+        max_length=20, blank=True, choices=[(method.value, method.value) for method in RegistrationMethod]
+    )
+    last_refreshed_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    step_up_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ConnectionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("server__name", "label")
+        permissions = (("manage_shared_connection", "Can connect and disconnect shared connections"),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("server", "user", "label"), condition=Q(user__isnull=False), name="one_label_for_a_user"
+            ),
+            models.UniqueConstraint(
+                fields=("server", "label"), condition=Q(user__isnull=True), name="one_label_when_shared"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.server.slug} {self.label}".strip()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether everybody who may use the server uses this grant."""
+        return self.user_id is None
+
+    @property
+    def token_set(self) -> TokenSet | None:
+        """The stored tokens, or None."""
+        return TokenSet.objects.filter(connection=self).first()
+
+
+class TokenSet(models.Model):
+    """The tokens of one connection, and all that a refresh needs without asking anybody.
+
+    Sealed values are bound to the connection and to `generation`, which every write increases: neither a value of
+    another row nor an older value of this row opens. Written by `connections.services` only.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    connection = models.OneToOneField(Connection, models.CASCADE, related_name="tokens")
+    generation = models.PositiveBigIntegerField(default=1)
+    access_token_sealed = SealedTextField(bound_to=("connection_id", "generation"))
+    refresh_token_sealed = SealedTextField(bound_to=("connection_id", "generation"))
+    token_type = models.CharField(max_length=20, default="Bearer")
+    scope = models.CharField(max_length=1000, blank=True)
+    obtained_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True, db_index=True, help_text="Empty: no lifetime was given.")
+    issuer = models.CharField(max_length=1000)
+    token_endpoint = models.CharField(max_length=1000)
+    revocation_endpoint = models.CharField(max_length=1000, blank=True)
+    resource = models.CharField(max_length=1000, blank=True, help_text="As sent; empty: not sent.")
+    client_id = models.CharField(max_length=500)
+    auth_method = models.CharField(max_length=24)
+    registration: models.ForeignKey[ClientRegistration | None, ClientRegistration | None] = models.ForeignKey(
+        ClientRegistration, models.SET_NULL, null=True, blank=True, related_name="token_sets"
+    )
+    lease_owner = models.CharField(max_length=36, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    refresh_failures = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"tokens of {self.connection_id}, generation {self.generation}"
