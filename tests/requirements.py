@@ -1,0 +1,210 @@
+"""The requirement manifest: what the MCP authorization pages ask, by the ids of our checklist, and the test marker.
+
+A test that proves a requirement is marked `@requirement("A-14")`. `test_requirements.py` holds both sides together.
+Unless a year is given, pages are those of revision 2026-07-28.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pytest
+
+PAGES: Final = {
+    "AZ": "basic/authorization",
+    "ASD": "basic/authorization/authorization-server-discovery",
+    "CR": "basic/authorization/client-registration",
+    "SC": "basic/authorization/security-considerations",
+    "SBP": "docs/tutorials/security/security_best_practices",
+    "EL": "client/elicitation",
+    "MR": "patterns/mrtr",
+    "OAUTH": "OAuth 2.1 draft 13",
+    "RFC6749": "RFC 6749 §6 and OAuth 2.1 §4.3",
+    "RFC9728": "RFC 9728 §3.3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One requirement.
+
+    Attributes:
+        page: Key of `PAGES`: where it is said.
+        sentence: What has to hold, in our own words.
+        later: The part that answers it and does not exist yet; the broker has no such role.
+        untestable: Why no test of ours can prove it.
+    """
+
+    page: str
+    sentence: str
+    later: Literal["", "gateway", "authserver"] = ""
+    untestable: str = ""
+
+
+def _of_gateway(page: str, sentence: str) -> Requirement:
+    return Requirement(page, sentence, later="gateway")
+
+
+def _of_authserver(page: str, sentence: str) -> Requirement:
+    return Requirement(page, sentence, later="authserver")
+
+
+_DISCOVERY: Final = {
+    "D-00": Requirement(
+        "AZ", "Servers may go without authorization; stdio servers take credentials from outside OAuth."
+    ),
+    "D-01": _of_gateway("AZ", "A protected server publishes protected-resource metadata."),
+    "D-02": _of_gateway("ASD", "That metadata names at least one authorization server."),
+    "D-03": _of_gateway("ASD", "It is found by the 401 challenge or at a well-known address; ours offers both."),
+    "D-04": Requirement("AZ", "The client finds the authorization server through protected-resource metadata."),
+    "D-05": Requirement("ASD", "The challenge's address goes first, else the path-inserted one, else the root."),
+    "D-06": Requirement("ASD", "The client reads WWW-Authenticate and reacts to a 401."),
+    "D-07": Requirement(
+        "ASD", "Of several authorization servers the client picks one; an administrator can pick instead."
+    ),
+    "D-08": _of_authserver("AZ", "An authorization server publishes RFC 8414 or OpenID metadata."),
+    "D-09": Requirement("AZ", "The client reads both kinds of metadata."),
+    "D-10": Requirement("ASD", "An issuer with a path has three addresses in a fixed order, and never the bare root."),
+    "D-11": Requirement("ASD", "An issuer without a path has two addresses, the OAuth one first."),
+    "D-12": Requirement("ASD", "Metadata whose issuer differs from the one asked for, by any character, is not used."),
+    "D-13": Requirement("ASD", "No well-known suffix of MCP's own is asked for."),
+    "D-14": Requirement("RFC9728", "Metadata of a resource that does not fit the server's URL stops the flow."),
+    "D-15": Requirement("ASD", "Registrations and tokens are kept apart by authorization server."),
+}
+
+_REGISTRATION: Final = {
+    "R-01": Requirement("AZ", "The client id comes from a metadata document, by hand, or by dynamic registration."),
+    "R-02": Requirement("CR", "The order is: by hand, metadata document, dynamic, else tell an administrator."),
+    "R-03": Requirement("AZ", "Client ID Metadata Documents are supported."),
+    "R-04": Requirement("AZ", "Dynamic registration remains for servers without metadata documents."),
+    "R-05": Requirement("CR", "Our metadata document lies at an https address with a path."),
+    "R-06": Requirement("CR", "It holds its own address as client_id, a name, and the redirect URIs."),
+    "R-07": Requirement("CR", "It may announce private_key_jwt with the address of our keys."),
+    "R-08": _of_authserver("CR", "A client id that is an address is fetched."),
+    "R-09": _of_authserver("CR", "The client_id inside the document equals its address."),
+    "R-10": _of_authserver("CR", "Documents are cached as their HTTP headers say, for a day at most."),
+    "R-11": _of_authserver("CR", "The redirect URI of a request is one of the document's."),
+    "R-12": _of_authserver("CR", "The document is valid JSON with the required members."),
+    "R-13": _of_authserver("CR", "Fetching documents is guarded against SSRF, size, time and redirects."),
+    "R-14": Requirement("CR", "Support for metadata documents is announced by a flag, and the client looks at it."),
+    "R-15": Requirement("CR", "Client credentials entered by hand are accepted, for one issuer each."),
+    "R-16": Requirement("CR", "Dynamic registration says application_type: web when hosted, native on localhost."),
+    "R-17": Requirement("CR", "A refusal over redirect URIs is told in words that help."),
+    "R-18": Requirement("CR", "Client credentials are stored under the issuer that gave them."),
+    "R-19": Requirement("CR", "They are never used at another issuer; there the client registers anew."),
+    "R-20": Requirement("CR", "Where a client entered by hand meets another issuer, an error is shown."),
+    "R-21": Requirement("CR", "A metadata document needs no new registration when the issuer changes."),
+    "R-22": Requirement("AZ", "Client metadata lists the refresh_token grant."),
+    "R-23": _of_authserver("SC", "Consent for a document client shows the redirect host and warns of localhost."),
+}
+
+_AUTHORIZATION: Final = {
+    "A-01": _of_authserver("AZ", "OAuth 2.1 is followed for confidential and public clients."),
+    "A-02": Requirement("SC", "PKCE is used in every flow."),
+    "A-03": Requirement("SC", "Its method is S256."),
+    "A-04": Requirement("SC", "Without S256 in code_challenge_methods_supported the flow is refused."),
+    "A-05": _of_authserver("SC", "That member is published in OpenID metadata too."),
+    "A-06": Requirement("AZ", "resource goes into authorization and token requests, known to the server or not."),
+    "A-07": Requirement("AZ", "The resource is the most specific address, without a fragment or an idle slash."),
+    "A-08": Requirement("AZ", "A resource that metadata published is sent character by character."),
+    "A-09": Requirement("SC", "state is sent, and an answer with another state is thrown away."),
+    "A-10": Requirement("AZ", "The validated issuer is stored with state and verifier before the redirect."),
+    "A-11": _of_authserver("AZ", "Authorization responses carry iss, errors too."),
+    "A-12": _of_authserver("AZ", "Sending iss is announced, and its value is the metadata's issuer."),
+    "A-13": Requirement(
+        "AZ", "iss is checked before the code leaves: compare when present, refuse when promised and absent."
+    ),
+    "A-14": Requirement("AZ", "The comparison of iss normalises nothing."),
+    "A-15": Requirement("AZ", "On a mismatch the error parameters are neither acted on nor shown."),
+    "A-16": Requirement("SC", "The redirect URI is the one registered with the authorization server."),
+    "A-17": _of_authserver("SC", "Redirect URIs are compared exactly."),
+    "A-18": Requirement("SC", "Redirect URIs are https or localhost."),
+    "A-19": _of_authserver("SC", "All endpoints are served over https."),
+    "A-20": _of_authserver("SC", "Browsers are not sent to redirect URIs that are not trusted."),
+    "A-21": Requirement("SBP", "An authorization URL is https, or http on loopback, and never reaches a shell."),
+    "A-22": Requirement("SBP", "Our pages carry a Content-Security-Policy."),
+}
+
+_SCOPES: Final = {
+    "S-01": _of_gateway("AZ", "The 401 challenge names the scope."),
+    "S-02": Requirement("AZ", "The challenge's scopes decide, whatever scopes_supported lists."),
+    "S-03": Requirement("AZ", "First choice of scopes: the challenge's, else all of the metadata's, else none sent."),
+    "S-04": _of_gateway("AZ", "Challenges are built consistently."),
+    "S-05": _of_gateway("AZ", "Too little scope is a 403 with insufficient_scope, scope and resource_metadata."),
+    "S-06": _of_gateway("AZ", "One challenge names all scopes of the operation."),
+    "S-07": Requirement("AZ", "On insufficient_scope a client that acts for a person steps up."),
+    "S-08": Requirement("AZ", "A step-up asks for what was asked before together with what is challenged."),
+    "S-09": Requirement("AZ", "Step-ups are few, then the failure is final."),
+    "S-10": _of_gateway("AZ", "A broad scope satisfies the narrow ones it implies."),
+    "S-11": _of_gateway("AZ", "offline_access is in neither the challenge nor the protected-resource metadata."),
+    "S-12": Requirement("AZ", "offline_access is asked for only where the authorization server lists it."),
+    "S-13": _of_gateway("SBP", "The published scopes are a minimal baseline without wildcards."),
+}
+
+_TOKENS: Final = {
+    "T-01": Requirement("AZ", "The token travels in the Authorization header of every request, never in the query."),
+    "T-02": Requirement("AZ", "A server receives only tokens that its own authorization server issued."),
+    "T-03": _of_gateway("AZ", "Tokens are validated before the request is processed."),
+    "T-04": _of_gateway("AZ", "Only tokens issued for this resource are accepted."),
+    "T-05": _of_gateway("AZ", "No other token is accepted or passed on."),
+    "T-06": _of_gateway("SC", "The inbound token is not forwarded upstream."),
+    "T-07": _of_gateway("AZ", "401 for tokens, 403 for scopes, 400 for malformed requests."),
+    "T-08": Requirement("SC", "Tokens are encrypted at rest and absent from logs."),
+    "T-09": _of_authserver("SC", "Access tokens are short-lived."),
+    "T-10": _of_authserver("SC", "Refresh tokens of public clients rotate."),
+    "T-11": Requirement("AZ", "Refresh tokens stay secret, and a response without one is no error."),
+    "T-12": Requirement(
+        "OAUTH", "The client authenticates at the token endpoint by a method that the server supports."
+    ),
+}
+
+_OUTBOUND_AND_LINKS: Final = {
+    "U-01": Requirement("SBP", "Every fetched address is guarded against SSRF."),
+    "U-02": Requirement("SBP", "https only; http needs an explicit permission."),
+    "U-03": Requirement("SBP", "Private, loopback, link-local and unique-local addresses are refused."),
+    "U-04": Requirement("SBP", "Every redirect hop passes the same checks."),
+    "U-05": Requirement("SBP", "The resolved address is pinned against DNS rebinding."),
+    "H-01": _of_gateway("SBP", "A session id or state handle is never authentication."),
+    "H-02": _of_gateway("SBP", "Handles cannot be guessed, and another principal's handle is refused."),
+    "E-01": _of_gateway("EL", "Third-party sign-in is asked for by URL-mode elicitation only."),
+    "E-02": _of_gateway("EL", "Only declared kinds of elicitation are sent."),
+    "E-03": _of_gateway("EL", "The URL holds no secret and no identity, and is not authenticated in advance."),
+    "E-04": _of_gateway("EL", "The URL is https."),
+    "E-05": _of_gateway("EL", "An elicitation is bound to the identity of the verified token."),
+    "E-06": Requirement("EL", "Whoever opens a connect link is the person it was made for."),
+    "E-07": Requirement("EL", "The same person starts and finishes the flow."),
+    "E-08": Requirement(
+        "EL",
+        "A client shows the full URL of an elicitation, asks, and does not prefetch.",
+        untestable="our client declares no elicitation, so a server may not send one",
+    ),
+    "E-09": _of_gateway("MR", "requestState is authenticated where it influences anything."),
+}
+
+_REFRESH: Final = {
+    "X-12": Requirement(
+        "RFC6749", "invalid_grant at refresh means reconnect; trouble on the way keeps the refresh token."
+    ),
+    "X-13": Requirement(
+        "RFC6749", "A refresh sends resource, never widens scope, and keeps the old token if none comes."
+    ),
+}
+
+REQUIREMENTS: Final[dict[str, Requirement]] = {
+    **_DISCOVERY,
+    **_REGISTRATION,
+    **_AUTHORIZATION,
+    **_SCOPES,
+    **_TOKENS,
+    **_OUTBOUND_AND_LINKS,
+    **_REFRESH,
+}
+
+
+def requirement(*ids: str) -> pytest.MarkDecorator:
+    """Mark a test as the proof of these requirements; an id that is not in the manifest is refused."""
+    unknown = [one for one in ids if one not in REQUIREMENTS]
+    if unknown or not ids:
+        raise ValueError(f"not in the manifest: {', '.join(unknown) or 'no id given'}")
+    return pytest.mark.requirement(*ids)
