@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""Run a management command; `manage.py up` starts everything, `manage.py demo` shows it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import execute_from_command_line
+
+# The demonstration lives on this machine alone, so it brings its own laptop settings.
+_DEMO_DEFAULTS = {"DEBUG": "true", "EGRESS_ALLOW": "localhost,127.0.0.1"}
+
+
+def main() -> None:
+    """Load the settings first, so that a wrong one ends in one sentence instead of a traceback."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
+    if sys.argv[1:2] == ["demo"]:
+        for name, value in _DEMO_DEFAULTS.items():
+            os.environ.setdefault(name, value)
+    try:
+        from django.conf import settings
+
+        settings.is_overridden("DEBUG")
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The ASGI application of the whole site."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import django
+from asgiref.typing import ASGI3Application
+from django.core.exceptions import ImproperlyConfigured
+
+
+
+def _application() -> ASGI3Application:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
+    try:
+        django.setup()
+    except ImproperlyConfigured as error:
+        sys.exit(f"error: {error}")
+    from .root import build_application
+
+    return build_application()
+
+
+application = _application()

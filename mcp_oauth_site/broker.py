@@ -1,0 +1,61 @@
+"""How Celery is set up: with Redis, or with a SQLite file of its own. A message is only a wake-up; the row is the queue."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+# Names of tasks and how often they run, in seconds.
+BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "purge finished authorization requests": {"task": "oauthflow.tasks.purge_finished_requests", "schedule": 600.0},
+    "refresh tokens that are due": {"task": "oauthflow.tasks.refresh_due_tokens", "schedule": 60.0},
+}
+
+
+def broker_settings(redis_url: str, *, sqlite_file: Path) -> dict[str, Any]:
+    """Return Celery's settings for Redis, or for the embedded broker where the address is empty."""
+    return {
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_soft_time_limit": 240,
+        "task_time_limit": 300,
+        "worker_hijack_root_logger": False,
+        "worker_prefetch_multiplier": 1,
+        "broker_connection_retry_on_startup": True,
+        "enable_utc": True,
+        "timezone": "UTC",
+        "beat_schedule": {
+            name: {**entry, "options": {"expires": entry["schedule"]}} for name, entry in BEAT_SCHEDULE.items()
+        },
+        "beat_schedule_filename": str(sqlite_file.parent / "beat-schedule"),
+        **(_redis(redis_url) if redis_url else _embedded(sqlite_file)),
+    }
+
+
+def prepare_embedded_broker(settings: dict[str, Any], *, sqlite_file: Path) -> None:
+    """Set the broker file to WAL; its readers and writers would otherwise lock each other out."""
+    if str(settings["broker_url"]).startswith("sqla+"):
+        with sqlite3.connect(sqlite_file, timeout=20) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _redis(url: str) -> dict[str, Any]:
+    return {
+        "broker_url": url,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # With the defaults, the tasks of a killed worker come back after an hour.
+        "broker_transport_options": {
+            "visibility_timeout": 360, "unacked_restore_interval": 10, "unacked_restore_throttle": 1,
+        },
+    }  # fmt: skip
+
+
+def _embedded(sqlite_file: Path) -> dict[str, Any]:
+    return {
+        "broker_url": f"sqla+sqlite:///{sqlite_file}",
+        "broker_transport_options": {"connect_args": {"timeout": 20}},
+    }

@@ -1,0 +1,193 @@
+"""Typed readers of the environment. Each failure is one sentence that names the variable and never shows its value."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+_WORDS: Final = {
+    "true": True, "yes": True, "on": True, "1": True,
+    "false": False, "no": False, "off": False, "0": False, "": False,
+}  # fmt: skip
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+_POSTGRES_OPTIONS: Final = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name"})
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Environment:
+    """Reads settings from one mapping, normally `os.environ`."""
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self._variables = os.environ if variables is None else variables
+
+    def text(self, name: str, *, default: str = "") -> str:
+        """Return the trimmed value; an empty variable counts as unset."""
+        return self._variables.get(name, "").strip() or default
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Return true or false; a word that is neither stops the start."""
+        word = self.text(name).lower()
+        if word not in _WORDS:
+            raise ImproperlyConfigured(f"{name} must be true or false.")
+        return _WORDS[word] if word else default
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """Return the parts of a comma-separated list."""
+        return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
+
+    def folder(self, name: str, *, default: Path) -> Path:
+        """Return an absolute path."""
+        return Path(self.text(name, default=str(default))).expanduser().resolve()
+
+    def origin(self, name: str, *, default: str) -> str:
+        """Return an http or https address without path or trailing slash."""
+        text = self.text(name, default=default)
+        try:
+            return canonical_origin(text)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name} must be like https://mcp.example.com: {error}.") from error
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Return a list of exact origins; `*` and `null` stop the start."""
+        try:
+            return tuple(canonical_origin(part) for part in self.words(name))
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name} must list exact origins like https://app.example.com: {error}.") from error
+
+    def https_url(self, name: str, *, default: str) -> str:
+        """Return an address with a path; http is accepted in the default only."""
+        text = self.text(name)
+        parts = urlsplit(text)
+        if text and (parts.scheme != "https" or not parts.hostname or parts.path in {"", "/"} or parts.fragment):
+            raise ImproperlyConfigured(f"{name} must be an https address with a path.")
+        return text or default
+
+    def networks(self, name: str) -> tuple[str, ...]:
+        """Return a list of addresses or CIDR networks."""
+        for part in self.words(name):
+            if not _is_network(part):
+                raise ImproperlyConfigured(f"{name} must list IP addresses or networks like 10.0.0.0/8.")
+        return self.words(name)
+
+    def egress_allow(self, name: str) -> tuple[str, ...]:
+        """Return hosts, `host:port` pairs and CIDR networks that may be reached although private or plain http."""
+        for part in self.words(name):
+            if not (_is_network(part) or _is_host_and_port(part)):
+                raise ImproperlyConfigured(f"{name} must list hosts, host:port pairs or networks like 10.1.0.0/16.")
+        return self.words(name)
+
+    def database(self, name: str, *, sqlite_file: Path) -> dict[str, Any]:
+        """Return Django's database dictionary for `sqlite:///path` or `postgresql://user:password@host:port/name`."""
+        text = self.text(name)
+        if not text:
+            return sqlite_database(sqlite_file)
+        scheme = text.partition(":")[0].lower()
+        if scheme == "sqlite":
+            return sqlite_database(Path(unquote(urlsplit(text).path).removeprefix("/") or str(sqlite_file)).resolve())
+        if scheme in {"postgresql", "postgres"}:
+            return _postgresql_database(name, text)
+        raise ImproperlyConfigured(f"{name} must begin with sqlite:/// or postgresql://.")
+
+    def redis_url(self, name: str) -> str:
+        """Return a redis address or an empty text."""
+        text = self.text(name)
+        if text and urlsplit(text).scheme not in {"redis", "rediss", "unix"}:
+            raise ImproperlyConfigured(f"{name} must begin with redis://, rediss:// or unix://.")
+        return text
+
+
+def canonical_origin(text: str) -> str:
+    """Return scheme, host and non-default port in lower case.
+
+    Raises:
+        ValueError: Anything else is in there. The message does not repeat the text.
+    """
+    parts = urlsplit(text.removesuffix("/"))
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError("it must begin with https:// or http://")
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        raise ValueError("it must hold nothing but scheme, host and port")
+    host = (parts.netloc.rpartition(":")[0] if _port_of(parts) is not None else parts.netloc).lower()
+    if not _HOST.fullmatch(host):
+        raise ValueError("the host is not readable")
+    port = _port_of(parts)
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in {None, default} else "")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address means this machine."""
+    bare = host.strip("[]").lower()
+    return bare in _LOOPBACK_NAMES or bare.endswith(".localhost") or (_is_network(bare) and _first(bare).is_loopback)
+
+
+def sqlite_database(path: Path) -> dict[str, Any]:
+    """Return a database dictionary that stands several writing processes: WAL, and the write lock from the start."""
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(path),
+        "ATOMIC_REQUESTS": False,
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+        },
+    }
+
+
+def _postgresql_database(name: str, text: str) -> dict[str, Any]:
+    parts = urlsplit(text)
+    query = dict(parse_qsl(parts.query))
+    unknown = query.keys() - _POSTGRES_OPTIONS - {"host", "port", "user", "password"}
+    database = unquote(parts.path.removeprefix("/"))
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} has an unreadable port.") from error
+    if not database or "/" in database or unknown:
+        raise ImproperlyConfigured(f"{name} must be like postgresql://user:password@host:5432/name, with known options.")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": database,
+        "USER": unquote(parts.username or "") or query.get("user", ""),
+        "PASSWORD": unquote(parts.password or "") or query.get("password", ""),
+        "HOST": unquote(parts.hostname or "") or query.get("host", ""),
+        "PORT": str(port or query.get("port", "")),
+        "ATOMIC_REQUESTS": False,
+        # Each request under ASGI has a thread of its own, so persistent connections would leak: the pool instead.
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            "pool": {"min_size": 2, "max_size": 8, "timeout": 5},
+            **{option: value for option, value in query.items() if option in _POSTGRES_OPTIONS},
+        },
+    }
+
+
+def _port_of(parts: SplitResult) -> int | None:
+    return parts.port
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text.strip("[]"), strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _first(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_network(text, strict=False).network_address
+
+
+def _is_host_and_port(text: str) -> bool:
+    host, separator, port = text.rpartition(":")
+    if not separator or text.endswith("]"):
+        return bool(_HOST.fullmatch(text))
+    return bool(_HOST.fullmatch(host)) and port.isdecimal() and 0 < int(port) < 65536

@@ -1,0 +1,116 @@
+"""Middleware of our own; all of it works under ASGI without a thread hop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from asgiref.sync import iscoroutinefunction
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from django.utils.decorators import sync_and_async_middleware
+
+from audit.correlation import begin_correlation
+
+GetResponse = Callable[[HttpRequest], Any]
+_PUBLIC_DOCUMENTS: Final = frozenset({"/oauth/client-metadata.json", "/oauth/jwks"})
+_API_PREFIXES: Final = ("/api/v1/", "/graphql")
+# The browser's own way through the flow; no script of another site has business there.
+_NEVER: Final = frozenset({"/api/v1/oauth/callback"})
+_log = structlog.get_logger("mcp_oauth_site.requests")
+
+
+@sync_and_async_middleware
+def request_log(get_response: GetResponse) -> GetResponse:
+    """Give each request an id, tell it in `X-Request-ID`, and write one line that names the route but no address."""
+
+    def begin(request: HttpRequest) -> tuple[str, float]:
+        return begin_correlation(request.headers.get("X-Request-ID", "")), time.monotonic()
+
+    def finish(request: HttpRequest, response: HttpResponseBase, begun: tuple[str, float]) -> HttpResponseBase:
+        request_id, started = begun
+        response.headers["X-Request-ID"] = request_id
+        match = request.resolver_match
+        user = getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
+        _log.info(
+            "request",
+            method=request.method,
+            route=match.route if match else "",
+            status=response.status_code,
+            duration_ms=round((time.monotonic() - started) * 1000),
+            user=str(getattr(user, "pk", None) or ""),
+        )
+        return response
+
+    return _around(get_response, before=begin, after=finish)
+
+
+@sync_and_async_middleware
+def cross_origin(get_response: GetResponse) -> GetResponse:
+    """Let listed origins read the API, everybody read public documents, and nobody use a person's cookies from elsewhere.
+
+    Spec: security notes Z09.
+    """
+
+    def begin(request: HttpRequest) -> str:
+        return _allowed_origin(request)
+
+    def finish(request: HttpRequest, response: HttpResponseBase, origin: str) -> HttpResponseBase:
+        if request.path.startswith(_API_PREFIXES):
+            patch_vary_headers(response, ["Origin"])
+        if origin:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = "X-Request-ID, WWW-Authenticate, Retry-After"
+        return response
+
+    return _around(get_response, before=begin, after=finish, instead=_preflight)
+
+
+def _around(
+    get_response: GetResponse,
+    *,
+    before: Callable[[HttpRequest], Any],
+    after: Callable[[HttpRequest, HttpResponseBase, Any], HttpResponseBase],
+    instead: Callable[[HttpRequest], HttpResponseBase | None] = lambda request: None,
+) -> GetResponse:
+    """Build the synchronous or the asynchronous form of one middleware."""
+    if iscoroutinefunction(get_response):
+
+        async def asynchronous(request: HttpRequest) -> HttpResponseBase:
+            begun = before(request)
+            response = instead(request) or await get_response(request)
+            return after(request, response, begun)
+
+        return asynchronous
+
+    def synchronous(request: HttpRequest) -> HttpResponseBase:
+        begun = before(request)
+        return after(request, instead(request) or get_response(request), begun)
+
+    return synchronous
+
+
+def _allowed_origin(request: HttpRequest) -> str:
+    origin = request.headers.get("Origin", "")
+    if not origin or request.path in _NEVER:
+        return ""
+    if request.path in _PUBLIC_DOCUMENTS:
+        return "*"
+    listed = request.path.startswith(_API_PREFIXES) and origin in settings.CORS_ALLOWED_ORIGINS
+    return origin if listed else ""
+
+
+def _preflight(request: HttpRequest) -> HttpResponse | None:
+    """Answer what a browser asks before a request from an allowed origin; never with credentials."""
+    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers or not _allowed_origin(request):
+        return None
+    headers = {
+        "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-ID",
+        "Access-Control-Max-Age": "600",
+    }
+    return HttpResponse(status=204, headers=headers)

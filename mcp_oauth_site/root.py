@@ -1,0 +1,89 @@
+"""Builds the ASGI application out of its parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, close_old_connections
+from servestatic import ServeStaticASGI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from .canary import require_key_canary
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A name with a content hash, as the manifest storage makes them: it never changes.
+_HASHED_NAME: Final = re.compile(r".*\.[0-9a-f]{12}\.[a-z0-9.]+")
+
+
+def build_application() -> Application:
+    """Return the root: proxy headers from trusted proxies only, then a choice by path prefix."""
+    root = _by_prefix({settings.STATIC_URL: _static_files()}, otherwise=get_asgi_application())
+    if settings.TRUSTED_PROXIES:
+        return ProxyHeadersMiddleware(root, trusted_hosts=list(settings.TRUSTED_PROXIES))
+    return root
+
+
+def _by_prefix(handlers: dict[str, Application], *, otherwise: Application) -> Application:
+    async def root(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        handler = next((found for prefix, found in handlers.items() if path.startswith(prefix)), otherwise)
+        await handler(scope, receive, send)
+
+    return root
+
+
+def _static_files() -> Application:
+    served = ServeStaticASGI(
+        None,
+        autorefresh=settings.DEBUG,
+        immutable_file_test=lambda path, url: bool(_HASHED_NAME.fullmatch(url)),
+        add_headers_function=_add_headers,
+    )
+    served.add_files(str(settings.STATIC_ROOT), prefix=settings.STATIC_URL)
+    return served
+
+
+def _add_headers(headers: Any, path: str, url: str) -> None:
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Refuse to start with keys that do not fit the database; Django itself does not know this protocol."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            refusal = await sync_to_async(_refusal, thread_sensitive=False)()
+            await send({"type": "lifespan.startup.failed", "message": refusal} if refusal else {"type": "lifespan.startup.complete"})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+def _refusal() -> str:
+    close_old_connections()
+    try:
+        require_key_canary()
+    except ImproperlyConfigured as error:
+        return str(error)
+    except DatabaseError:
+        return "The database is not ready; run `manage.py migrate`."
+    finally:
+        close_old_connections()
+    return ""

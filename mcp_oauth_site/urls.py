@@ -1,0 +1,33 @@
+"""The map of all faces: one include per app."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth import views as accounts
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from . import health, pages
+
+_SIGN_IN = {"template_name": "accounts/login.html", "redirect_authenticated_user": True}
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/connections/"), name="home"),
+    path("", include("oauthflow.urls")),
+    path("", include("connections.urls")),
+    path("", include("audit.urls")),
+    path("accounts/login/", accounts.LoginView.as_view(**_SIGN_IN), name="login"),
+    path("accounts/logout/", accounts.LogoutView.as_view(), name="logout"),
+    path(
+        "accounts/reset/<uidb64>/<token>/",
+        accounts.PasswordResetConfirmView.as_view(template_name="accounts/set_password.html", success_url="/accounts/login/"),
+        name="password_reset_confirm",
+    ),
+    path("admin/", admin.site.urls),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+]
+handler400 = pages.bad_request
+handler403 = pages.forbidden
+handler404 = pages.not_found
+handler500 = pages.server_error
