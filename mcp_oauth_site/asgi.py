@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import django
-from asgiref.typing import ASGI3Application
 from django.core.exceptions import ImproperlyConfigured
 
 
-
-def _application() -> ASGI3Application:
+def _application() -> Any:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
     try:
         django.setup()

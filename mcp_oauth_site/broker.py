@@ -1,10 +1,13 @@
-"""How Celery is set up: with Redis, or with a SQLite file of its own. A message is only a wake-up; the row is the queue."""
+"""How Celery is set up: with Redis, or with a SQLite file. A message is only a wake-up; the row is the queue."""
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_EMBEDDED_PREFIX: Final = "sqla+sqlite:///"
 
 # Names of tasks and how often they run, in seconds.
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
@@ -35,10 +38,11 @@ def broker_settings(redis_url: str, *, sqlite_file: Path) -> dict[str, Any]:
     }
 
 
-def prepare_embedded_broker(settings: dict[str, Any], *, sqlite_file: Path) -> None:
+def prepare_embedded_broker(settings: dict[str, Any]) -> None:
     """Set the broker file to WAL; its readers and writers would otherwise lock each other out."""
-    if str(settings["broker_url"]).startswith("sqla+"):
-        with sqlite3.connect(sqlite_file, timeout=20) as connection:
+    url = str(settings["broker_url"])
+    if url.startswith(_EMBEDDED_PREFIX):
+        with closing(sqlite3.connect(url.removeprefix(_EMBEDDED_PREFIX), timeout=20)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
 
 
@@ -56,6 +60,6 @@ def _redis(url: str) -> dict[str, Any]:
 
 def _embedded(sqlite_file: Path) -> dict[str, Any]:
     return {
-        "broker_url": f"sqla+sqlite:///{sqlite_file}",
+        "broker_url": f"{_EMBEDDED_PREFIX}{sqlite_file}",
         "broker_transport_options": {"connect_args": {"timeout": 20}},
     }

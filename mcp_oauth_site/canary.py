@@ -34,5 +34,5 @@ def require_key_canary() -> None:
             canary.save()
     if not key_canary_opens():
         raise ImproperlyConfigured(
-            "FIELD_ENCRYPTION_KEY does not open the secrets in this database; put the key they were sealed with into the list."
+            "FIELD_ENCRYPTION_KEY does not open the secrets in this database; add the key that sealed them to the list."
         )

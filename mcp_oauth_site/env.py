@@ -17,7 +17,9 @@ _WORDS: Final = {
     "false": False, "no": False, "off": False, "0": False, "": False,
 }  # fmt: skip
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
-_POSTGRES_OPTIONS: Final = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name"})
+_POSTGRES_OPTIONS: Final = frozenset(
+    {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name"}
+)
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -59,7 +61,9 @@ class Environment:
         try:
             return tuple(canonical_origin(part) for part in self.words(name))
         except ValueError as error:
-            raise ImproperlyConfigured(f"{name} must list exact origins like https://app.example.com: {error}.") from error
+            raise ImproperlyConfigured(
+                f"{name} must list exact origins like https://app.example.com: {error}."
+            ) from error
 
     def https_url(self, name: str, *, default: str) -> str:
         """Return an address with a path; http is accepted in the default only."""
@@ -152,7 +156,9 @@ def _postgresql_database(name: str, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise ImproperlyConfigured(f"{name} has an unreadable port.") from error
     if not database or "/" in database or unknown:
-        raise ImproperlyConfigured(f"{name} must be like postgresql://user:password@host:5432/name, with known options.")
+        raise ImproperlyConfigured(
+            f"{name} must be like postgresql://user:password@host:5432/name, with known options."
+        )
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": database,

@@ -164,7 +164,7 @@ def _signing_key(jwk: object, refusal: ImproperlyConfigured) -> dict[str, Any]:
     if not isinstance(jwk, dict) or jwk.get("kty") != "EC" or jwk.get("crv") != "P-256" or not jwk.get("d"):
         raise refusal
     try:
-        key = ECKey.import_key({name: jwk.get(name) for name in ("kty", "crv", "x", "y", "d")})
+        key = ECKey.import_key({name: str(jwk[name]) for name in ("kty", "crv", "x", "y", "d")})
     except (ValueError, TypeError, KeyError) as error:
         raise refusal from error
     return {**jwk, "kid": str(jwk.get("kid") or key.thumbprint()), "alg": "ES256", "use": "sig"}

@@ -1,4 +1,4 @@
-"""Logging: one JSON object per line (or plain lines on a terminal), made of allowed fields only, with secrets masked."""
+"""Logging: one JSON object per line (plain lines on a terminal), made of allowed fields only, secrets masked."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from audit.correlation import correlation_id
 # A field that is not here does not reach the log, whoever adds it.
 ALLOWED_FIELDS: Final = frozenset(
     {
-        "action", "attempt", "code", "connection", "correlation_id", "count", "duration_ms", "event", "exception", "exit_code",
-        "host", "issuer", "level", "logger", "method", "name", "outcome", "pid", "port", "process", "registration_method",
-        "retryable", "route", "seconds", "server", "status", "step", "task", "timestamp", "url", "user", "verdict",
+        "action", "attempt", "code", "connection", "correlation_id", "count", "duration_ms", "event", "exception",
+        "exit_code", "host", "issuer", "level", "logger", "method", "name", "outcome", "pid", "port", "process",
+        "registration_method", "retryable", "route", "seconds", "server", "status", "step", "task", "timestamp", "url",
+        "user", "verdict",
     }
 )  # fmt: skip
 # At DEBUG these write codes, secrets and tokens.

@@ -51,7 +51,7 @@ def request_log(get_response: GetResponse) -> GetResponse:
 
 @sync_and_async_middleware
 def cross_origin(get_response: GetResponse) -> GetResponse:
-    """Let listed origins read the API, everybody read public documents, and nobody use a person's cookies from elsewhere.
+    """Let listed origins read the API and everybody read public documents; never with a person's cookies.
 
     Spec: security notes Z09.
     """
@@ -106,7 +106,11 @@ def _allowed_origin(request: HttpRequest) -> str:
 
 def _preflight(request: HttpRequest) -> HttpResponse | None:
     """Answer what a browser asks before a request from an allowed origin; never with credentials."""
-    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers or not _allowed_origin(request):
+    if (
+        request.method != "OPTIONS"
+        or "Access-Control-Request-Method" not in request.headers
+        or not _allowed_origin(request)
+    ):
         return None
     headers = {
         "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -16,11 +16,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from .canary import require_key_canary
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 # A name with a content hash, as the manifest storage makes them: it never changes.
 _HASHED_NAME: Final = re.compile(r".*\.[0-9a-f]{12}\.[a-z0-9.]+")
@@ -28,14 +26,14 @@ _HASHED_NAME: Final = re.compile(r".*\.[0-9a-f]{12}\.[a-z0-9.]+")
 
 def build_application() -> Application:
     """Return the root: proxy headers from trusted proxies only, then a choice by path prefix."""
-    root = _by_prefix({settings.STATIC_URL: _static_files()}, otherwise=get_asgi_application())
+    root = _by_prefix({str(settings.STATIC_URL): _static_files()}, otherwise=get_asgi_application())
     if settings.TRUSTED_PROXIES:
         return ProxyHeadersMiddleware(root, trusted_hosts=list(settings.TRUSTED_PROXIES))
     return root
 
 
 def _by_prefix(handlers: dict[str, Application], *, otherwise: Application) -> Application:
-    async def root(scope: Scope, receive: Receive, send: Send) -> None:
+    async def root(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
@@ -49,14 +47,15 @@ def _by_prefix(handlers: dict[str, Application], *, otherwise: Application) -> A
 
 
 def _static_files() -> Application:
-    served = ServeStaticASGI(
+    served: Any = ServeStaticASGI(
         None,
         autorefresh=settings.DEBUG,
         immutable_file_test=lambda path, url: bool(_HASHED_NAME.fullmatch(url)),
         add_headers_function=_add_headers,
     )
     served.add_files(str(settings.STATIC_ROOT), prefix=settings.STATIC_URL)
-    return served
+    application: Application = served
+    return application
 
 
 def _add_headers(headers: Any, path: str, url: str) -> None:
@@ -70,7 +69,8 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             refusal = await sync_to_async(_refusal, thread_sensitive=False)()
-            await send({"type": "lifespan.startup.failed", "message": refusal} if refusal else {"type": "lifespan.startup.complete"})
+            outcome = "failed" if refusal else "complete"
+            await send({"type": f"lifespan.startup.{outcome}", "message": refusal})
         else:
             await send({"type": "lifespan.shutdown.complete"})
             return

@@ -1,4 +1,4 @@
-"""Django settings. What a deployment changes is read from the environment, at the top of each part; see docs for the list."""
+"""Django settings. What a deployment changes is read from the environment."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 EGRESS_ALLOW = environment.egress_allow("EGRESS_ALLOW")
 STDIO_SERVERS_ALLOWED = environment.flag("STDIO_SERVERS_ALLOWED")
-CLIENT_METADATA_URL = environment.https_url(
-    "CLIENT_METADATA_URL", default=f"{PUBLIC_URL}/oauth/client-metadata.json"
-)
+CLIENT_METADATA_URL = environment.https_url("CLIENT_METADATA_URL", default=f"{PUBLIC_URL}/oauth/client-metadata.json")
 MCP_OAUTH: dict[str, Any] = {}
 
 # ---- Database, broker, cache
@@ -118,11 +116,8 @@ STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {
-        # Hashed names need a collected folder; on a laptop a changed file shows at once instead.
-        "BACKEND": "django.contrib.staticfiles.storage."
-        + ("StaticFilesStorage" if DEBUG else "ManifestStaticFilesStorage")
-    },
+    # Hashed names, so that browsers may keep the files for ever; with DEBUG the plain names are used.
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024

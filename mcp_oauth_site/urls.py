@@ -20,7 +20,9 @@ urlpatterns = [
     path("accounts/logout/", accounts.LogoutView.as_view(), name="logout"),
     path(
         "accounts/reset/<uidb64>/<token>/",
-        accounts.PasswordResetConfirmView.as_view(template_name="accounts/set_password.html", success_url="/accounts/login/"),
+        accounts.PasswordResetConfirmView.as_view(
+            template_name="accounts/set_password.html", success_url="/accounts/login/"
+        ),
         name="password_reset_confirm",
     ),
     path("admin/", admin.site.urls),

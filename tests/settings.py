@@ -10,7 +10,8 @@ import tempfile
 
 _CONTRACT = (
     "ALLOWED_HOSTS", "AUDIT_KEYS", "CLIENT_METADATA_URL", "CORS_ALLOWED_ORIGINS", "DATABASE_URL", "EGRESS_ALLOW",
-    "FIELD_ENCRYPTION_KEY", "PUBLIC_URL", "REDIS_URL", "SECRET_KEY", "SIGNING_KEYS", "STDIO_SERVERS_ALLOWED", "TRUSTED_PROXIES",
+    "FIELD_ENCRYPTION_KEY", "PUBLIC_URL", "REDIS_URL", "SECRET_KEY", "SIGNING_KEYS", "STDIO_SERVERS_ALLOWED",
+    "TRUSTED_PROXIES",
 )  # fmt: skip
 for _name in _CONTRACT:
     os.environ.pop(_name, None)
@@ -27,3 +28,4 @@ if not os.environ["DATABASE_URL"]:
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+STORAGES = _site.STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}

@@ -1,0 +1,104 @@
+"""Start the whole site in one terminal."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from mcp_oauth_site.env import is_loopback
+from mcp_oauth_site.startup import first_administrator_link, prepare_site
+from mcp_oauth_site.supervise import Child, Supervisor, accepts_connections, port_is_free
+
+ROLES: Final = ("web", "worker", "beat")
+
+
+class Command(BaseCommand):
+    """Subclasses add processes and words; see `extra_children` and `announce`."""
+
+    help = "Prepare the database and run web, worker and beat; Ctrl-C stops all."
+    requires_system_checks = "__all__"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+        parser.add_argument("--port", type=int, help="port to listen on (default: the one of PUBLIC_URL, or 8000)")
+        parser.add_argument("--workers", type=int, default=1, help="web processes (default 1)")
+        parser.add_argument("--only", choices=ROLES, help="run one role, to spread them over machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        host, port, only = options["host"], options["port"] or _default_port(), options["only"]
+        if settings.DEBUG and not is_loopback(host):
+            raise CommandError("DEBUG must not be on when listening beyond this machine.")
+        if only in {None, "web"} and not port_is_free(host, port):
+            raise CommandError(f"Port {port} is in use; choose another with --port.")
+        _follow_port(port)
+        self.stdout.write("Preparing the database and files …")
+        prepare_site()
+        self.before_start()
+        children = [*self.extra_children(), *_children(host, port, workers=options["workers"], only=only)]
+        Supervisor(children).run(on_tick=self._once_listening(host, port) if only in {None, "web"} else lambda: None)
+        self.stdout.write("Stopped.")
+
+    def before_start(self) -> None:
+        """Do what must be done after the migrations and before the first process."""
+
+    def extra_children(self) -> list[Child]:
+        """Return further processes to run."""
+        return []
+
+    def announce(self) -> None:
+        """Say where to go, once the site answers."""
+        self.stdout.write(self.style.SUCCESS(f"\nReady: {settings.PUBLIC_URL}/") + "   (Ctrl-C stops)")
+        if link := first_administrator_link():
+            self.stdout.write(f"Choose the password of the first administrator, admin, within a day:\n  {link}")
+
+    def _once_listening(self, host: str, port: int) -> Any:
+        told: list[bool] = []
+
+        def look() -> None:
+            if not told and accepts_connections(_reachable(host), port):
+                told.append(True)
+                self.announce()
+                self.stdout.flush()
+
+        return look
+
+
+def _children(host: str, port: int, *, workers: int, only: str | None) -> list[Child]:
+    python = sys.executable
+    celery = [python, "-m", "celery", "-A", "mcp_oauth_site.celery"]
+    serve = [python, "-m", "mcp_oauth_site.serve", "--host", host, "--port", str(port), "--workers", str(workers)]
+    web, beat = Child("web", serve), Child("beat", [*celery, "beat", "--loglevel", "INFO"])
+    worker = [*celery, "worker", "--loglevel", "INFO", "--concurrency", "4", "--without-gossip", "--without-mingle"]
+    if not settings.REDIS_URL:
+        worker += ["--pool", "threads"]
+        if only is None:
+            return [web, Child("worker", [*worker, "--beat"])]
+    roles = {"web": web, "worker": Child("worker", worker), "beat": beat}
+    return list(roles.values()) if only is None else [roles[only]]
+
+
+def _default_port() -> int:
+    parts = urlsplit(settings.PUBLIC_URL)
+    return parts.port or 8000 if is_loopback(parts.hostname or "") else 8000
+
+
+def _follow_port(port: int) -> None:
+    """Begin again with a PUBLIC_URL that names the port, where nobody chose one."""
+    if not os.environ.get("PUBLIC_URL") and urlsplit(settings.PUBLIC_URL).port != port:
+        os.environ["PUBLIC_URL"] = f"http://localhost:{port}"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _reachable(host: str) -> str:
+    """Return an address under which a server that listens on `host` can be reached from here."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return host if not address.is_unspecified else "127.0.0.1" if address.version == 4 else "::1"

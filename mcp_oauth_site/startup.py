@@ -1,0 +1,74 @@
+"""What must be there before the first request: tables, keys that fit, the broker's file, static files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.tokens import default_token_generator
+from django.contrib.staticfiles.finders import get_finders
+from django.core.management import call_command
+from django.urls import reverse
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+
+from .broker import prepare_embedded_broker
+from .canary import require_key_canary
+from .celery import app
+
+_FIRST_ADMINISTRATOR = "admin"
+
+
+def prepare_site() -> None:
+    """Bring everything up to date; running it again changes nothing.
+
+    Raises:
+        ImproperlyConfigured: The keys do not fit the database.
+    """
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("createcachetable", verbosity=0)
+    require_key_canary()
+    prepare_broker()
+    collect_static_files()
+
+
+def prepare_broker() -> None:
+    """Declare the queue before worker and beat start: racing for it, one of them would stay broken."""
+    prepare_embedded_broker(settings.CELERY)
+    with app.connection_for_write(connect_timeout=5) as connection:
+        connection.ensure_connection(max_retries=2)
+        for queue in app.amqp.queues.values():
+            queue(connection.default_channel).declare()
+
+
+def collect_static_files() -> None:
+    """Copy the static files where the server reads them, unless they are the same as the last time."""
+    stamp = Path(str(settings.STATIC_ROOT)) / ".collected"
+    current = _fingerprint()
+    if not stamp.exists() or stamp.read_text() != current:
+        call_command("collectstatic", verbosity=0, interactive=False, clear=stamp.parent.exists())
+        stamp.write_text(current)
+
+
+def first_administrator_link() -> str:
+    """Return a one-time link to choose the administrator's password, or nothing where somebody can sign in already."""
+    users = get_user_model().objects
+    administrators = users.filter(is_superuser=True, is_active=True)
+    user = administrators.filter(username=_FIRST_ADMINISTRATOR).first()
+    if user is None and not administrators.exists():
+        user = users.create_superuser(_FIRST_ADMINISTRATOR, email="", password=None)
+    if user is None or user.has_usable_password() or user.last_login is not None:
+        return ""
+    who = urlsafe_base64_encode(force_bytes(user.pk))
+    token = default_token_generator.make_token(user)
+    return f"{settings.PUBLIC_URL}{reverse('password_reset_confirm', args=[who, token])}"
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256(f"{settings.DEBUG}".encode())
+    for finder in get_finders():
+        for path, storage in finder.list([]):
+            digest.update(f"{path}:{storage.size(path)}:{storage.get_modified_time(path)}\n".encode())
+    return digest.hexdigest()
