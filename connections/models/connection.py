@@ -30,12 +30,14 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
         mine = Q(user__isnull=False, user=user) if user.is_authenticated else Q(pk__in=[])
         return self.filter(mine | Q(user__isnull=True, server__in=servers)).select_related("server", "user")
 
-    def due_for_refresh(self, *, before: datetime) -> ConnectionQuerySet:
-        """Connections with a refresh token whose access token ends before that instant."""
+    def due_for_refresh(self, *, now: datetime) -> ConnectionQuerySet:
+        """Connections whose tokens should be renewed by now and are not in a pause after a failure."""
+        rested = Q(tokens__next_attempt_at__isnull=True) | Q(tokens__next_attempt_at__lte=now)
         return self.filter(
+            rested,
             status__in=(Connection.Status.ACTIVE, Connection.Status.DEGRADED),
-            tokens__expires_at__lt=before,
-        ).exclude(tokens__refresh_token_sealed="")
+            tokens__refresh_due_at__lte=now,
+        ).select_related("server")
 
 
 class Connection(models.Model):
@@ -66,7 +68,6 @@ class Connection(models.Model):
     )
     last_refreshed_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
-    step_up_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -114,6 +115,9 @@ class TokenSet(models.Model):
     scope = models.CharField(max_length=1000, blank=True)
     obtained_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True, help_text="Empty: no lifetime was given.")
+    refresh_due_at = models.DateTimeField(
+        null=True, blank=True, db_index=True, help_text="When the background renews it; empty: never."
+    )
     issuer = models.CharField(max_length=1000)
     token_endpoint = models.CharField(max_length=1000)
     revocation_endpoint = models.CharField(max_length=1000, blank=True)

@@ -40,9 +40,11 @@ class FlowError(Exception):
         detail: For logs and traces only: what was expected, what came. Never a secret, never a response body.
         retryable: Whether the same call may succeed later.
         requires_reauthorization: Whether only a new sign-in at the provider resolves it.
+        request: The authorization request that it ended, where there was one.
     """
 
     default_code: ClassVar[Code] = Code.SERVER_ERROR
+    request: object = None
 
     def __init__(self, detail: str = "", *, code: Code | None = None) -> None:
         self.code = code or self.default_code

@@ -1,0 +1,293 @@
+"""Every write that matters to a connection, each with its audit record in the same transaction. No network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+
+from audit.events import AuditEvent
+from audit.record import record
+from oauthflow.protocol.errors import InvalidRequestError
+from oauthflow.protocol.token_endpoint import TokenResponse
+
+from .models import ClientRegistration, Connection, McpServer, TokenSet
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+Policy = McpServer.ConnectionPolicy
+Status = Connection.Status
+
+BACKGROUND_MARGIN = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTerms:
+    """What a token was granted under, and what its refresh needs. Empty `resource`: it is not sent."""
+
+    issuer: str
+    token_endpoint: str
+    revocation_endpoint: str
+    resource: str
+    client_id: str
+    auth_method: str
+    registration: ClientRegistration | None
+    registration_method: str
+    requested_scope: str
+
+
+def connection_for(user: User, server: McpServer, *, label: str = "", actor: User) -> Connection:
+    """Get or create the connection that this user would make to this server, as its policy says.
+
+    Raises:
+        InvalidRequestError: The server's connection is shared and this user may not manage it.
+    """
+    owner: User | None = user
+    if server.connection_policy == Policy.SHARED:
+        if not actor.has_perm("connections.manage_shared_connection"):
+            raise InvalidRequestError("the server's one connection is shared and managed by administrators")
+        owner = None
+    return _get_or_create(server, owner=owner, label=label)
+
+
+def shared_connection(server: McpServer, *, label: str = "") -> Connection:
+    """Get or create the shared connection of a server."""
+    return _get_or_create(server, owner=None, label=label)
+
+
+def _get_or_create(server: McpServer, *, owner: User | None, label: str) -> Connection:
+    found = Connection.objects.filter(server=server, user=owner, label=label).first()
+    if found is not None:
+        return found
+    needs_no_person = server.auth_type != McpServer.AuthType.OAUTH
+    try:
+        with transaction.atomic():
+            return Connection.objects.create(
+                server=server, user=owner, label=label, status=Status.ACTIVE if needs_no_person else Status.PENDING
+            )
+    except IntegrityError:  # another request created it in between
+        return Connection.objects.get(server=server, user=owner, label=label)
+
+
+def default_connection(
+    user: AbstractBaseUser | AnonymousUser, server: McpServer, *, label: str | None = None
+) -> Connection | None:
+    """Return the connection that a program of this user means by naming the server: own first, then shared.
+
+    Never anybody else's, and never a shared one where the server's policy is personal. Z07.
+    """
+    policy = server.connection_policy
+    mine = Q(pk__in=[]) if policy == Policy.SHARED else Q(user=user)
+    shared = Q(pk__in=[]) if policy == Policy.PERSONAL else Q(user__isnull=True)
+    candidates = Connection.objects.filter(mine | shared, server=server).select_related("server", "user")
+    if label is not None:
+        candidates = candidates.filter(label=label)
+    usable_first = sorted(
+        candidates, key=lambda found: (found.status in (Status.PENDING, Status.REVOKED), found.is_shared, found.label)
+    )
+    return usable_first[0] if usable_first else None
+
+
+def store_grant(
+    connection: Connection, tokens: TokenResponse, *, terms: GrantTerms, actor: User | None, now: datetime
+) -> TokenSet:
+    """Keep the tokens of a finished authorization in place of whatever was there; the connection becomes active."""
+    with transaction.atomic():
+        before = TokenSet.objects.select_for_update().filter(connection=connection).first()
+        kept = before or TokenSet(connection=connection, generation=0)
+        kept.generation += 1
+        kept.access_token_sealed = tokens.access_token
+        kept.refresh_token_sealed = tokens.refresh_token
+        kept.token_type, kept.scope = tokens.token_type, tokens.scope
+        kept.obtained_at, kept.expires_at = now, tokens.expires_at
+        kept.refresh_due_at = refresh_due_at(tokens, has_refresh_token=tokens.refresh_token is not None, now=now)
+        kept.issuer, kept.client_id, kept.auth_method = terms.issuer, terms.client_id, terms.auth_method
+        kept.token_endpoint, kept.revocation_endpoint = terms.token_endpoint, terms.revocation_endpoint
+        kept.resource, kept.registration = terms.resource, terms.registration
+        kept.lease_owner, kept.lease_expires_at = "", None
+        kept.refresh_failures, kept.next_attempt_at = 0, None
+        kept.save()
+        connection.status, connection.reason = Status.ACTIVE, ""
+        connection.requested_scopes, connection.granted_scopes = terms.requested_scope, tokens.scope
+        connection.issuer, connection.registration_method = terms.issuer, terms.registration_method
+        connection.save()
+        record(
+            AuditEvent.AUTHORIZATION_COMPLETED,
+            actor=actor,
+            server=connection.server.slug,
+            connection=connection,
+            details={
+                "issuer": terms.issuer,
+                "scope": tokens.scope,
+                "expires_at": tokens.expires_at,
+                "has_refresh_token": tokens.refresh_token is not None,
+                "registration_method": terms.registration_method,
+            },
+        )
+    return kept
+
+
+def store_refreshed(
+    token_set: TokenSet, tokens: TokenResponse, *, lease_owner: str, actor: User | None, trigger: str, now: datetime
+) -> bool:
+    """Keep refreshed tokens if this caller still holds the lease on this generation; say whether it did.
+
+    A response without a refresh token leaves the old one in force. RFC 6749 §6, X-13.
+    """
+    generation = token_set.generation + 1
+    access, refresh = TokenSet._meta.get_field("access_token_sealed"), TokenSet._meta.get_field("refresh_token_sealed")
+    kept_refresh_token = tokens.refresh_token or token_set.refresh_token_sealed.reveal()
+    connection = token_set.connection
+    with transaction.atomic():
+        won = TokenSet.objects.filter(
+            pk=token_set.pk, generation=token_set.generation, lease_owner=lease_owner
+        ).update(
+            generation=generation,
+            access_token_sealed=access.seal_for(token_set, tokens.access_token, generation=generation),
+            refresh_token_sealed=refresh.seal_for(token_set, kept_refresh_token, generation=generation),
+            token_type=tokens.token_type,
+            scope=tokens.scope,
+            obtained_at=now,
+            expires_at=tokens.expires_at,
+            refresh_due_at=refresh_due_at(tokens, has_refresh_token=True, now=now),
+            lease_owner="",
+            lease_expires_at=None,
+            refresh_failures=0,
+            next_attempt_at=None,
+        )
+        if not won:
+            return False
+        Connection.objects.filter(pk=connection.pk).update(
+            status=Status.ACTIVE, reason="", granted_scopes=tokens.scope, last_refreshed_at=now, updated_at=now
+        )
+        record(
+            AuditEvent.TOKEN_REFRESHED,
+            actor=actor,
+            server=connection.server.slug,
+            connection=connection,
+            details={"expires_at": tokens.expires_at, "generation": generation, "trigger": trigger},
+        )
+    return True
+
+
+def refresh_due_at(tokens: TokenResponse, *, has_refresh_token: bool, now: datetime) -> datetime | None:
+    """Return when the background should renew these tokens, or None where it cannot or need not.
+
+    A quarter of the life before the end and at least 15 minutes; half of the life where it is under 30 minutes.
+    """
+    if tokens.expires_at is None or not has_refresh_token:
+        return None
+    life = tokens.expires_at - now
+    return tokens.expires_at - (life / 2 if life < 2 * BACKGROUND_MARGIN else max(BACKGROUND_MARGIN, life / 4))
+
+
+def lease_for_refresh(token_set: TokenSet, *, owner: str, until: datetime, now: datetime) -> bool:
+    """Take the right to refresh this generation for a while by one conditional UPDATE; say whether it was free."""
+    free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=now)
+    taken = TokenSet.objects.filter(free, pk=token_set.pk, generation=token_set.generation).update(
+        lease_owner=owner, lease_expires_at=until
+    )
+    return bool(taken)
+
+
+def record_refresh_failure(
+    token_set: TokenSet, *, lease_owner: str, code: str, next_attempt_at: datetime | None, actor: User | None
+) -> None:
+    """Give the lease back after a failure that does not end the grant; the connection shows trouble."""
+    connection = token_set.connection
+    with transaction.atomic():
+        held = TokenSet.objects.filter(pk=token_set.pk, lease_owner=lease_owner).update(
+            lease_owner="",
+            lease_expires_at=None,
+            refresh_failures=F("refresh_failures") + 1,
+            next_attempt_at=next_attempt_at,
+        )
+        if not held:
+            return
+        Connection.objects.filter(pk=connection.pk, status__in=(Status.ACTIVE, Status.DEGRADED)).update(
+            status=Status.DEGRADED, reason=code
+        )
+        record(
+            AuditEvent.TOKEN_REFRESH_FAILED,
+            actor=actor,
+            server=connection.server.slug,
+            connection=connection,
+            reason=code,
+            details={"retryable": True},
+        )
+
+
+def require_reauthorization(
+    connection: Connection, *, reason: str, actor: User | None = None, generation: int | None = None
+) -> bool:
+    """Mark that only a person can bring this connection back; registration, label and permissions stay.
+
+    Args:
+        connection: The connection whose grant has ended.
+        reason: One of our codes.
+        actor: Who found out, None for the system.
+        generation: The generation of the tokens that were refused: when newer ones are stored by now, nothing changes.
+
+    Returns:
+        Whether the connection was marked.
+    """
+    with transaction.atomic():
+        if generation is not None:
+            still_there = TokenSet.objects.filter(connection=connection, generation=generation).update(
+                lease_owner="", lease_expires_at=None
+            )
+            if not still_there:
+                return False
+        Connection.objects.filter(pk=connection.pk).update(status=Status.REAUTH_REQUIRED, reason=reason)
+        record(
+            AuditEvent.REAUTHORIZATION_REQUIRED,
+            actor=actor,
+            server=connection.server.slug,
+            connection=connection,
+            reason=reason,
+        )
+    connection.status, connection.reason = Status.REAUTH_REQUIRED, reason
+    return True
+
+
+def forget_grant(connection: Connection, *, actor: User | None, reason: str, revoked_upstream: str) -> None:
+    """Delete the tokens of a connection and mark it as disconnected.
+
+    Args:
+        connection: The connection.
+        actor: Who asked for it.
+        reason: In the words of whoever asked, at most 200 characters.
+        revoked_upstream: What became of it at the authorization server: yes, no, unsupported.
+    """
+    with transaction.atomic():
+        TokenSet.objects.filter(connection=connection).delete()
+        Connection.objects.filter(pk=connection.pk).update(
+            status=Status.REVOKED, reason=reason[:200], granted_scopes="", requested_scopes=""
+        )
+        record(
+            AuditEvent.CREDENTIALS_REVOKED,
+            actor=actor,
+            server=connection.server.slug,
+            connection=connection,
+            reason=reason,
+            details={"revoked_upstream": revoked_upstream},
+        )
+    connection.refresh_from_db()
+
+
+def mark(connection: Connection, *, status: str, reason: str) -> None:
+    """Set a state that is neither a grant nor its end, for example an unreadable credential."""
+    Connection.objects.filter(pk=connection.pk).update(status=status, reason=reason)
+    connection.status, connection.reason = status, reason
+
+
+def touch(connection: Connection, *, now: datetime) -> None:
+    """Note that the connection was used; at most once a minute, so that use does not write each time."""
+    if connection.last_used_at is None or (now - connection.last_used_at).total_seconds() > 60:
+        Connection.objects.filter(pk=connection.pk).update(last_used_at=now)
+        connection.last_used_at = now

@@ -1,0 +1,107 @@
+"""A usable access token for a connection, refreshed when it is near its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from connections.models import Connection, McpServer, TokenSet
+from connections.services import mark, require_reauthorization, touch
+from oauthflow.conf import configuration
+from oauthflow.protocol.codes import Code
+from oauthflow.protocol.errors import (
+    AuthorizationRequiredError,
+    FlowError,
+    InvalidRequestError,
+    IssuerChangedError,
+    SecretUnreadableError,
+)
+from oauthflow.protocol.secret import Secret
+
+from .refresh import refresh_connection
+
+
+@dataclass(frozen=True, slots=True)
+class UsableToken:
+    """An access token that may be sent to its resource now. `expires_at` is aware UTC, None where nobody knows."""
+
+    access_token: Secret
+    token_type: str
+    expires_at: datetime | None
+    scope: str
+    resource: str
+
+
+def usable_access_token(connection: Connection, *, now: datetime, refused: Secret | None = None) -> UsableToken:
+    """Return a token that should work, refreshing first where it is near its end.
+
+    Args:
+        connection: An OAuth connection.
+        now: Aware UTC.
+        refused: An access token that the server has just refused: it is not given out again.
+
+    Raises:
+        AuthorizationRequiredError: Only a person can help; `reason` says why.
+        IssuerChangedError: The server moved, and nobody has approved that yet.
+        SecretUnreadableError: The stored token does not open; nothing was sent or changed.
+        TransportError: The token is over and its server cannot be reached; the grant is kept.
+
+    A token that still works is given out although refreshing it fails. R7.
+    """
+    if connection.server.auth_type != McpServer.AuthType.OAUTH:
+        raise InvalidRequestError("this server does not use OAuth")
+    token_set = _stored(connection)
+    access_token = _open(connection, token_set)
+    is_refused = refused is not None and refused == access_token
+    if not is_refused and not is_due(token_set, now=now):
+        return _given_out(connection, token_set, access_token, now=now)
+    still_works = not is_refused and (token_set.expires_at is None or token_set.expires_at > now)
+    if not token_set.refresh_token_sealed:
+        if still_works:
+            return _given_out(connection, token_set, access_token, now=now)
+        require_reauthorization(connection, reason="no_refresh_token", generation=token_set.generation)
+        raise AuthorizationRequiredError("the token is over and cannot be refreshed", reason="no_refresh_token")
+    if still_works and token_set.next_attempt_at is not None and token_set.next_attempt_at > now:
+        return _given_out(connection, token_set, access_token, now=now)
+    try:
+        refresh_connection(connection, now=now, trigger="refused" if is_refused else "use")
+    except FlowError as error:
+        if still_works and not isinstance(error, SecretUnreadableError | IssuerChangedError):
+            return _given_out(connection, token_set, access_token, now=now)
+        raise
+    renewed = _stored(connection)
+    return _given_out(connection, renewed, _open(connection, renewed), now=now)
+
+
+def is_due(token_set: TokenSet, *, now: datetime) -> bool:
+    """Whether a token should be refreshed before use: 300 s before its end, or at half of a life under ten minutes."""
+    if token_set.expires_at is None:
+        return False
+    life = token_set.expires_at - token_set.obtained_at
+    margin = timedelta(seconds=configuration().refresh_margin_seconds)
+    if life < timedelta(seconds=configuration().short_life_seconds):
+        margin = life / 2
+    return token_set.expires_at - margin <= now
+
+
+def _stored(connection: Connection) -> TokenSet:
+    token_set = connection.token_set
+    if connection.status == Connection.Status.ISSUER_CHANGED:
+        raise IssuerChangedError("waits for an administrator")
+    if token_set is None:
+        reason = connection.reason or ("disconnected" if connection.status == "revoked" else "not_connected")
+        raise AuthorizationRequiredError("nothing is stored", reason=reason)
+    return token_set
+
+
+def _open(connection: Connection, token_set: TokenSet) -> Secret:
+    try:
+        return token_set.access_token_sealed.reveal()
+    except SecretUnreadableError:
+        mark(connection, status=Connection.Status.KEY_UNAVAILABLE, reason=Code.CREDENTIAL_UNREADABLE)
+        raise
+
+
+def _given_out(connection: Connection, token_set: TokenSet, access_token: Secret, *, now: datetime) -> UsableToken:
+    touch(connection, now=now)
+    return UsableToken(access_token, token_set.token_type, token_set.expires_at, token_set.scope, token_set.resource)

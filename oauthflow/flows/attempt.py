@@ -1,0 +1,57 @@
+"""Every attempt against a server leaves a trace, whether it succeeds or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from audit.correlation import correlation_id
+from audit.events import AuditEvent
+from audit.record import record
+from connections.models import Connection, FlowTrace, McpServer
+from oauthflow.egress import Egress
+from oauthflow.protocol.errors import BlockedUrlError, FlowError
+from oauthflow.protocol.trace import Trace
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+@contextmanager
+def traced(
+    server: McpServer, *, kind: FlowTrace.Kind, connection: Connection | None = None, user: User | None = None
+) -> Iterator[Egress]:
+    """Give the way out for one attempt, and keep what was tried beside the server. A `FlowError` goes on.
+
+    Yields:
+        Egress whose every request becomes a step of the trace.
+    """
+    trace = Trace()
+    kept = FlowTrace(server=server, connection=connection, user=user, kind=kind, correlation_id=correlation_id())
+    try:
+        yield Egress(trace=trace)
+    except FlowError as error:
+        kept.code, kept.verdict = error.code, " ".join(filter(None, (error.message, error.detail)))
+        _keep(kept, trace, error=error)
+        raise
+    kept.ok = True
+    _keep(kept, trace, error=None)
+
+
+def _keep(kept: FlowTrace, trace: Trace, *, error: FlowError | None) -> None:
+    kept.steps = trace.as_json()
+    with transaction.atomic():
+        kept.save()
+        newest = FlowTrace.objects.filter(server=kept.server).values_list("pk", flat=True)[: FlowTrace.KEPT_PER_SERVER]
+        FlowTrace.objects.filter(server=kept.server).exclude(pk__in=list(newest)).delete()
+        if isinstance(error, BlockedUrlError):
+            record(
+                AuditEvent.EGRESS_BLOCKED,
+                actor=kept.user,
+                server=kept.server.slug,
+                connection=kept.connection,
+                details={"kind": kept.kind},
+            )

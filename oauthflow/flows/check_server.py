@@ -1,0 +1,76 @@
+"""Try what a first sign-in would need, without signing in, and say in words what was found."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from connections.models import FlowTrace, McpServer
+from connections.profiles import profile_of
+from oauthflow.conf import metadata_document_url, redirect_uri
+from oauthflow.protocol.errors import FlowError, NoClientError
+from oauthflow.protocol.registration import RegistrationMethod, choose_registration
+
+from .attempt import traced
+from .discover import Discovered, discover
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+_WAYS = {
+    RegistrationMethod.PRE_REGISTERED: "uses the client id entered here",
+    RegistrationMethod.METADATA_DOCUMENT: "knows this site by its Client ID Metadata Document",
+    RegistrationMethod.DYNAMIC: "registers this site by itself at the first sign-in",
+}
+
+
+def check_server(server: McpServer, *, user: User | None, now: datetime) -> FlowTrace:
+    """Discover now and say whether people could connect; registers nothing.
+
+    Returns:
+        The kept trace: `ok`, `code`, `verdict` in words for an administrator, and every step.
+    """
+    if server.auth_type != McpServer.AuthType.OAUTH:
+        return FlowTrace.objects.create(
+            server=server, user=user, kind=FlowTrace.Kind.CHECK, ok=True, verdict="This server needs no sign-in."
+        )
+    verdict = ""
+    try:
+        with traced(server, kind=FlowTrace.Kind.CHECK, user=user) as http:
+            found = discover(server, http=http, now=now, fresh=True)
+            verdict = _verdict(server, found)
+    except NoClientError as error:
+        verdict = f"{error.message} {error.detail} {_what_to_register(server)}"
+    except FlowError:
+        pass  # the trace has it, with its verdict
+    newest = FlowTrace.objects.filter(server=server, kind=FlowTrace.Kind.CHECK).latest("created_at")
+    if verdict:
+        newest.verdict = verdict
+        newest.save(update_fields=["verdict"])
+    return newest
+
+
+def _verdict(server: McpServer, found: Discovered) -> str:
+    profile = profile_of(server.profile)
+    policy = server.registration if server.registration != "auto" else profile.registration
+    method = choose_registration(
+        policy=policy,
+        has_client_id=bool(server.client_id),
+        metadata=found.metadata,
+        metadata_document_url=metadata_document_url(),
+    )
+    said = [f"People can connect. The sign-in service {found.issuer} {_WAYS[method]}."]
+    if method == RegistrationMethod.PRE_REGISTERED:
+        said.append(f"Its client must have the redirect URI {redirect_uri()}.")
+    if found.is_legacy:
+        said.append("The server follows the rules of revision 2025-03-26: it publishes no metadata about itself.")
+    if found.metadata.revocation_endpoint is None:
+        said.append("It offers no revocation: disconnecting forgets the tokens here only.")
+    return " ".join([*said, profile.note]).strip()
+
+
+def _what_to_register(server: McpServer) -> str:
+    return (
+        f"Register a client of type web application there, with exactly this redirect URI: {redirect_uri()} "
+        f"and enter its id and secret here. {profile_of(server.profile).note}"
+    ).strip()

@@ -1,0 +1,110 @@
+"""Write down what a discovery found, and notice when a server moves to another authorization server."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from django.db import transaction
+
+from audit.events import AuditEvent
+from audit.record import record
+from connections.models import AuthorizationServer, Connection, McpServer, ServerDiscovery, TokenSet
+from oauthflow.protocol.errors import FlowError, IssuerChangedError
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from .discover import Discovered
+
+
+def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscovery | None, now: datetime) -> None:
+    """Cache what was found for the server's TTL.
+
+    Raises:
+        IssuerChangedError: Live connections use another issuer, or another token endpoint host, than was found. They
+            are stopped, nothing is sent to the new host, and an administrator has to approve. U11, R-19, R-20.
+    """
+    if kept is not None and _has_moved(server, found, kept=kept):
+        _stop_connections(server, found, kept=kept)
+        raise IssuerChangedError(f"it used {kept.issuer} and now names {found.issuer}")
+    with transaction.atomic():
+        authorization_server, _ = AuthorizationServer.objects.update_or_create(
+            issuer=found.issuer,
+            defaults={"document": dict(found.metadata.document), "source_url": found.source_url, "fetched_at": now},
+        )
+        ServerDiscovery.objects.update_or_create(
+            server=server,
+            defaults={
+                "authorization_server": authorization_server,
+                "issuer": found.issuer,
+                "new_issuer": "",
+                "resource": found.resource,
+                "resource_document": found.resource_document,
+                "scopes_supported": list(found.scopes_supported) if found.scopes_supported is not None else None,
+                "challenge_scope": found.challenge_scope or "",
+                "is_legacy": found.is_legacy,
+                "fetched_at": now,
+                "expires_at": now + timedelta(minutes=server.metadata_ttl_minutes),
+                "failed_at": None,
+                "failure_code": "",
+                "failure_detail": "",
+            },
+        )
+
+
+def keep_failure(server: McpServer, *, error: FlowError, now: datetime) -> None:
+    """Remember for a short while that discovery failed; what was found before stays."""
+    ServerDiscovery.objects.update_or_create(
+        server=server,
+        defaults={"failed_at": now, "failure_code": error.code, "failure_detail": error.detail[:500]},
+    )
+
+
+def approve_issuer_change(server: McpServer, *, actor: User, now: datetime) -> bool:
+    """Accept the authorization server that a server moved to; people have to sign in there anew.
+
+    Returns:
+        Whether there was a change to approve.
+    """
+    with transaction.atomic():
+        kept = ServerDiscovery.objects.select_for_update().filter(server=server).exclude(new_issuer="").first()
+        if kept is None:
+            return False
+        old, kept.issuer, kept.new_issuer = kept.issuer, kept.new_issuer, ""
+        kept.authorization_server, kept.expires_at = None, None
+        kept.save()
+        Connection.objects.filter(server=server, status=Connection.Status.ISSUER_CHANGED).update(
+            status=Connection.Status.REAUTH_REQUIRED, reason="issuer_changed"
+        )
+        TokenSet.objects.filter(connection__server=server).delete()
+        record(
+            AuditEvent.ISSUER_APPROVED,
+            actor=actor,
+            server=server.slug,
+            details={"old_issuer": old, "new_issuer": kept.issuer},
+        )
+    return True
+
+
+def _has_moved(server: McpServer, found: Discovered, *, kept: ServerDiscovery) -> bool:
+    live = TokenSet.objects.filter(connection__server=server)
+    if kept.issuer and kept.issuer != found.issuer:
+        return live.exists()
+    new_host = urlsplit(found.metadata.token_endpoint).netloc
+    old_hosts = {urlsplit(endpoint).netloc for endpoint in live.values_list("token_endpoint", flat=True).distinct()}
+    return bool(old_hosts - {new_host})
+
+
+def _stop_connections(server: McpServer, found: Discovered, *, kept: ServerDiscovery) -> None:
+    with transaction.atomic():
+        ServerDiscovery.objects.filter(pk=kept.pk).update(new_issuer=found.issuer)
+        Connection.objects.filter(server=server, tokens__isnull=False).update(
+            status=Connection.Status.ISSUER_CHANGED, reason="issuer_changed"
+        )
+        record(
+            AuditEvent.ISSUER_CHANGED,
+            server=server.slug,
+            details={"old_issuer": kept.issuer, "new_issuer": found.issuer},
+        )

@@ -1,0 +1,246 @@
+"""Come by a client id at an authorization server: pre-registered, metadata document, dynamic, or ask an administrator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import transaction
+
+from audit.events import AuditEvent
+from audit.record import record
+from connections.models import ClientRegistration, McpServer
+from connections.profiles import profile_of
+from oauthflow.conf import client_jwks_url, configuration, metadata_document_url, redirect_uri, served_from_web
+from oauthflow.egress import Egress, Limits
+from oauthflow.models import AuthorizationRequest
+from oauthflow.protocol.client_auth import ClientCredentials, SigningKey, choose_auth_method
+from oauthflow.protocol.client_metadata import client_metadata
+from oauthflow.protocol.errors import FlowError, NoClientError, RegistrationError
+from oauthflow.protocol.registration import (
+    RegisteredClient,
+    RegistrationMethod,
+    choose_registration,
+    deletion_request,
+    read_registration_response,
+    registration_request,
+)
+
+from .discover import Discovered
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Us at one authorization server: how we got there and how we authenticate."""
+
+    credentials: ClientCredentials
+    method: RegistrationMethod
+    registration: ClientRegistration | None = None
+
+
+def signing_key() -> SigningKey | None:
+    """Return our key for private_key_jwt, or None where none is configured."""
+    keys: list[dict[str, str]] = settings.SIGNING_KEYS
+    return SigningKey(keys[0]) if keys else None
+
+
+def resolve_client(server: McpServer, found: Discovered, *, scope: str, http: Egress, now: datetime) -> Client:
+    """Return the client to use at the discovered issuer, registering one where that is the way.
+
+    Raises:
+        NoClientError: There is no way; the detail tells an administrator what to register.
+        RegistrationError: The server refused.
+
+    Spec: MCP client registration; RFC 7591 §3. R-01, R-02, R-18 to R-21.
+    """
+    policy = server.registration if server.registration != "auto" else profile_of(server.profile).registration
+    method = choose_registration(
+        policy=policy,
+        has_client_id=bool(server.client_id),
+        metadata=found.metadata,
+        metadata_document_url=metadata_document_url(),
+    )
+    if method == RegistrationMethod.PRE_REGISTERED:
+        return _pre_registered(server, found)
+    if method == RegistrationMethod.METADATA_DOCUMENT:
+        return Client(ClientCredentials(metadata_document_url() or "", None, "none", None), method)
+    registration = _usable_registration(server, found, now=now) or _register(
+        server, found, scope=scope, http=http, now=now
+    )
+    return Client(registered_credentials(registration), method, registration)
+
+
+def credentials_of(
+    server: McpServer, *, client_id: str, auth_method: str, registration: ClientRegistration | None
+) -> ClientCredentials:
+    """Return the credentials under which a request or a token was made, wherever their secret is kept.
+
+    Raises:
+        NoClientError: The pre-registered client has been replaced since.
+    """
+    if registration is not None:
+        return registered_credentials(registration)
+    if auth_method in ("client_secret_basic", "client_secret_post"):
+        if client_id != server.client_id:
+            raise NoClientError("the pre-registered client was changed since")
+        return ClientCredentials(client_id, server.client_secret_sealed.reveal(), auth_method, None)
+    return ClientCredentials(client_id, None, auth_method, signing_key() if auth_method == "private_key_jwt" else None)
+
+
+def registered_credentials(registration: ClientRegistration) -> ClientCredentials:
+    """Return the credentials of a dynamic registration."""
+    return ClientCredentials(
+        registration.client_id,
+        registration.client_secret_sealed.reveal() or None,
+        registration.auth_method,
+        signing_key() if registration.auth_method == "private_key_jwt" else None,
+    )
+
+
+def supersede(registration: ClientRegistration) -> None:
+    """Stop using a registration for new sign-ins: its server does not know it any more. Tokens keep it for refreshing."""
+    ClientRegistration.objects.filter(pk=registration.pk).update(status=ClientRegistration.Status.SUPERSEDED)
+
+
+def reset_registration(server: McpServer, *, actor: User) -> int:
+    """Let the next sign-in register anew; return how many registrations were set aside."""
+    with transaction.atomic():
+        count = server.registrations.filter(status=ClientRegistration.Status.ACTIVE).update(
+            status=ClientRegistration.Status.SUPERSEDED
+        )
+        record(AuditEvent.SERVER_CHANGED, actor=actor, server=server.slug, details={"fields": ["registration"]})
+    return count
+
+
+def _pre_registered(server: McpServer, found: Discovered) -> Client:
+    if server.client_issuer and server.client_issuer != found.issuer:
+        raise NoClientError(
+            f"client {server.client_id} belongs to {server.client_issuer}; the server now uses {found.issuer}. "
+            f"Register a client there with the redirect URI {redirect_uri()} and enter it."
+        )
+    if not server.client_issuer:
+        server.client_issuer = found.issuer
+        McpServer.objects.filter(pk=server.pk).update(client_issuer=found.issuer)
+    secret = server.client_secret_sealed.reveal() or None
+    method = _auth_method(server, found, has_secret=secret is not None)
+    key = signing_key() if method == "private_key_jwt" else None
+    return Client(
+        ClientCredentials(server.client_id, secret, method, key), RegistrationMethod.PRE_REGISTERED
+    )
+
+
+def _auth_method(server: McpServer, found: Discovered, *, has_secret: bool) -> str:
+    wanted = server.token_endpoint_auth_method
+    if wanted == "auto":
+        wanted = profile_of(server.profile).auth_method
+    return choose_auth_method(
+        wanted=wanted, has_secret=has_secret, supported=found.metadata.token_endpoint_auth_methods_supported
+    )
+
+
+def _usable_registration(server: McpServer, found: Discovered, *, now: datetime) -> ClientRegistration | None:
+    registration = server.registrations.filter(
+        issuer=found.issuer, status=ClientRegistration.Status.ACTIVE
+    ).first()
+    if registration is None:
+        return None
+    if registration.is_usable(redirect_uri=redirect_uri(), now=now):
+        return registration
+    supersede(registration)
+    return None
+
+
+def _register(
+    server: McpServer, found: Discovered, *, scope: str, http: Egress, now: datetime
+) -> ClientRegistration:
+    endpoint = found.metadata.registration_endpoint
+    if endpoint is None:
+        raise NoClientError(f"{found.issuer} offers no registration")
+    wanted = _auth_method(server, found, has_secret=True)
+    described = client_metadata(
+        client_name=configuration().client_name,
+        redirect_uri=redirect_uri(),
+        client_uri=settings.PUBLIC_URL,
+        scope=scope,
+        auth_method=wanted,
+        jwks_uri=client_jwks_url() if wanted == "private_key_jwt" else None,
+        web=served_from_web(),
+    )
+    try:
+        response = http.send(
+            registration_request(endpoint, client=described), limits=Limits.REGISTRATION, step="registration"
+        )
+        registered = read_registration_response(response, redirect_uri=redirect_uri(), issuer=found.issuer)
+    except FlowError as error:
+        record(
+            AuditEvent.CLIENT_REGISTRATION_FAILED,
+            server=server.slug,
+            reason=error.code,
+            details={"issuer": found.issuer},
+        )
+        if isinstance(error, RegistrationError):
+            error.detail += f". By hand: register the redirect URI {redirect_uri()} there and enter the client id here."
+        raise
+    http.trace.verdict(f"registered as {registered.client_id}")
+    registration = _keep(server, found, registered, scope=scope)
+    forget_superseded(server, http=http)
+    return registration
+
+
+def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *, scope: str) -> ClientRegistration:
+    registration = ClientRegistration(
+        server=server,
+        issuer=found.issuer,
+        client_id=registered.client_id,
+        client_secret_expires_at=registered.secret_expires_at,
+        auth_method=registered.auth_method,
+        redirect_uri=redirect_uri(),
+        scope=scope,
+        registration_client_uri=registered.registration_client_uri or "",
+    )
+    registration.client_secret_sealed = registered.client_secret
+    registration.registration_access_token_sealed = registered.registration_access_token
+    with transaction.atomic():
+        # Two sign-ins may register at the same time: the later one stays active, both finish with their own.
+        server.registrations.filter(issuer=found.issuer, status=ClientRegistration.Status.ACTIVE).update(
+            status=ClientRegistration.Status.SUPERSEDED
+        )
+        registration.save()
+        record(
+            AuditEvent.CLIENT_REGISTERED,
+            server=server.slug,
+            client=registered.client_id,
+            details={"issuer": found.issuer, "auth_method": registered.auth_method},
+        )
+    return registration
+
+
+def forget_superseded(server: McpServer, *, http: Egress) -> None:
+    """Delete registrations that nothing needs any more, at their server too where it lets us. RFC 7592 §2.3."""
+    unused = server.registrations.filter(status=ClientRegistration.Status.SUPERSEDED, token_sets__isnull=True).exclude(
+        pk__in=_needed_by_requests(server)
+    )
+    for registration in unused:
+        token = registration.registration_access_token_sealed.reveal()
+        if registration.registration_client_uri and token:
+            try:
+                http.send(
+                    deletion_request(registration.registration_client_uri, registration_access_token=token),
+                    limits=Limits.REGISTRATION,
+                    step="delete old registration",
+                )
+            except FlowError as error:
+                http.trace.verdict(f"left behind: {error.detail}")
+        registration.delete()
+
+
+def _needed_by_requests(server: McpServer) -> list[object]:
+    pending = AuthorizationRequest.objects.filter(
+        connection__server=server, status=AuthorizationRequest.Status.PENDING, registration__isnull=False
+    )
+    return list(pending.values_list("registration_id", flat=True))

@@ -1,0 +1,25 @@
+"""Background work: each task calls one flow. The rows are the queue, a message only wakes."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.utils import timezone
+
+from audit.correlation import begin_correlation
+
+from .flows.purge import purge_finished
+from .flows.refresh_due import refresh_due
+
+
+@shared_task
+def purge_finished_requests() -> int:
+    """Delete authorization requests that are over."""
+    begin_correlation()
+    return purge_finished(now=timezone.now())
+
+
+@shared_task
+def refresh_due_tokens() -> dict[str, int]:
+    """Renew what ends soon."""
+    begin_correlation()
+    return refresh_due(now=timezone.now())
