@@ -92,7 +92,12 @@ def logging_config() -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
         "loggers": {name: {"level": level} for name, level in _NOISY.items()}
-        | {"uvicorn.access": {"handlers": [], "propagate": False}, "django.server": {"propagate": True}},
+        | {
+            # Both would write addresses with their queries; request_log has a line for each request.
+            "uvicorn.access": {"handlers": [], "propagate": False},
+            "django.server": {"handlers": [], "propagate": False},
+            "django": {"handlers": [], "propagate": True},
+        },
     }
 
 

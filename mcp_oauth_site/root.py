@@ -50,6 +50,7 @@ def _static_files() -> Application:
     served: Any = ServeStaticASGI(
         None,
         autorefresh=settings.DEBUG,
+        allow_all_origins=False,
         immutable_file_test=lambda path, url: bool(_HASHED_NAME.fullmatch(url)),
         add_headers_function=_add_headers,
     )

@@ -1,0 +1,232 @@
+"""A wrong setting stops the start with one sentence that names the variable; a right one means what it says."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from mcp_oauth_site.env import Environment
+from mcp_oauth_site.keys import KEYS_FILE, load_keys, new_keys, prepare_data_dir
+
+ROOT = Path(__file__).parent.parent
+ZEROS = base64.urlsafe_b64encode(bytes(32)).decode()
+TYPED = base64.urlsafe_b64encode(b"this is my very secret key 12345").decode()
+
+
+def _production(**changed: str) -> dict[str, str]:
+    return {**new_keys().as_variables(), "PUBLIC_URL": "https://mcp.example.com", **changed}
+
+
+def _start(variables: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(folder / "data"), **variables}
+    program = [sys.executable, *(arguments or ("manage.py", "check"))]
+    return subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", ""),
+        ("SECRET_KEY", "short"),
+        ("SECRET_KEY", "django-insecure-" + "k3Jd92mNfQ8sLp0xZv7bTy5cRw1aUe6gHi4oPq"),
+        ("SECRET_KEY", "change-me-k3Jd92mNfQ8sLp0xZv7bTy5cRw1aUe6gHi4oPq"),
+        ("SECRET_KEY", "a" * 64),
+        ("SECRET_KEY", "0123456789abcdef" * 4),
+        ("FIELD_ENCRYPTION_KEY", ""),
+        ("FIELD_ENCRYPTION_KEY", "not a key"),
+        ("FIELD_ENCRYPTION_KEY", ZEROS),
+        ("FIELD_ENCRYPTION_KEY", TYPED),
+        ("AUDIT_KEYS", ""),
+        ("AUDIT_KEYS", ZEROS),
+        ("SIGNING_KEYS", ""),
+        ("SIGNING_KEYS", "[]"),
+        ("SIGNING_KEYS", '[{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]'),
+        ("SIGNING_KEYS", '[{"kty": "RSA"}]'),
+    ],
+)
+def test_a_missing_or_weak_key_is_refused_by_name(name: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"^{name} ") as refused:
+        load_keys(Environment(_production(**{name: value})), data_dir=tmp_path, debug=False)
+    assert not value or value not in str(refused.value)
+
+
+@pytest.mark.parametrize("other", ["SECRET_KEY", "AUDIT_KEYS"])
+def test_one_key_for_two_purposes_is_refused(other: str, tmp_path: Path) -> None:
+    variables = _production()
+    variables[other] = variables["FIELD_ENCRYPTION_KEY"]
+    with pytest.raises(ImproperlyConfigured, match="must not be the same as"):
+        load_keys(Environment(variables), data_dir=tmp_path, debug=False)
+
+
+def test_a_fresh_set_of_keys_is_accepted(tmp_path: Path) -> None:
+    keys = load_keys(Environment(_production()), data_dir=tmp_path, debug=False)
+    assert [key["crv"] for key in keys.signing_keys] == ["P-256"]
+    assert keys.signing_keys[0]["kid"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_laptop_gets_private_keys_once(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    first = load_keys(Environment({}), data_dir=folder, debug=True)
+    again = load_keys(Environment({}), data_dir=folder, debug=True)
+    assert first.as_variables() == again.as_variables()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / KEYS_FILE).stat().st_mode) == 0o600
+    assert [path.name for path in folder.iterdir()] == [KEYS_FILE]
+
+
+def test_unreadable_kept_keys_are_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / KEYS_FILE).write_text("{")
+    with pytest.raises(ImproperlyConfigured, match="^DATA_DIR "):
+        load_keys(Environment({}), data_dir=tmp_path, debug=True)
+    assert (tmp_path / KEYS_FILE).read_text() == "{"
+
+
+def test_kept_keys_are_not_used_in_production(tmp_path: Path) -> None:
+    load_keys(Environment({}), data_dir=tmp_path, debug=True)
+    with pytest.raises(ImproperlyConfigured, match="^SECRET_KEY is not set"):
+        load_keys(Environment({}), data_dir=tmp_path, debug=False)
+
+
+def test_a_data_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(ImproperlyConfigured, match="^DATA_DIR "):
+        prepare_data_dir(tmp_path)
+
+
+def test_the_database_file_is_private(tmp_path: Path) -> None:
+    prepare_data_dir(tmp_path, files=("site.sqlite3",))
+    assert stat.S_IMODE((tmp_path / "site.sqlite3").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("word", ["ture", "2", "None", "enabled"])
+def test_an_unknown_truth_word_is_refused(word: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="^DEBUG must be true or false"):
+        Environment({"DEBUG": word}).flag("DEBUG")
+
+
+@pytest.mark.parametrize(("word", "meaning"), [("TRUE", True), ("on", True), ("0", False), ("No", False), ("", False)])
+def test_known_truth_words_are_read(word: str, meaning: bool) -> None:
+    assert Environment({"DEBUG": word}).flag("DEBUG") is meaning
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://a.example", "a.example", "https://", "https://user@a.example", "https://a.example/path",
+        "https://a.example?x=1", "https://a.example#x", "https://a b.example", "https://a.example:99999", "//a.example",
+        "https://a.example\\@b.example",
+    ],
+)  # fmt: skip
+def test_a_public_url_with_more_than_an_origin_is_refused(address: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="^PUBLIC_URL "):
+        Environment({"PUBLIC_URL": address}).origin("PUBLIC_URL", default="")
+
+
+@pytest.mark.parametrize(
+    ("address", "canonical"),
+    [
+        ("https://MCP.example.com/", "https://mcp.example.com"),
+        ("https://mcp.example.com:443", "https://mcp.example.com"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_a_public_url_is_brought_into_one_form(address: str, canonical: str) -> None:
+    assert Environment({"PUBLIC_URL": address}).origin("PUBLIC_URL", default="") == canonical
+
+
+@pytest.mark.parametrize("origins", ["*", "null", "https://a.example, *", "a.example"])
+def test_cross_origin_access_is_given_to_exact_origins_only(origins: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="^CORS_ALLOWED_ORIGINS "):
+        Environment({"CORS_ALLOWED_ORIGINS": origins}).origins("CORS_ALLOWED_ORIGINS")
+
+
+@pytest.mark.parametrize("listed", ["*", "http://a.example", "a.example:0", "a.example:x", "10.0.0.0/99"])
+def test_an_unreadable_egress_allowance_is_refused(listed: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="^EGRESS_ALLOW "):
+        Environment({"EGRESS_ALLOW": listed}).egress_allow("EGRESS_ALLOW")
+
+
+def test_egress_allowances_are_hosts_ports_and_networks() -> None:
+    listed = "localhost, 127.0.0.1, mcp.internal:8443, 10.1.0.0/16, [::1]:9000"
+    assert len(Environment({"EGRESS_ALLOW": listed}).egress_allow("EGRESS_ALLOW")) == 5
+
+
+def test_a_postgresql_address_becomes_a_pooled_database(tmp_path: Path) -> None:
+    address = "postgresql://us%40er:p%2Fw@db.example:6432/site?sslmode=verify-full"
+    found = Environment({"DATABASE_URL": address}).database("DATABASE_URL", sqlite_file=tmp_path / "x")
+    assert (found["USER"], found["PASSWORD"], found["HOST"], found["PORT"]) == ("us@er", "p/w", "db.example", "6432")
+    assert found["OPTIONS"]["sslmode"] == "verify-full"
+    assert found["OPTIONS"]["pool"]["max_size"] == 8
+    assert (found["CONN_MAX_AGE"], found["ATOMIC_REQUESTS"]) == (0, False)
+
+
+def test_a_postgresql_socket_folder_is_given_as_host(tmp_path: Path) -> None:
+    address = "postgresql:///site?host=/run/postgresql&user=app"
+    found = Environment({"DATABASE_URL": address}).database("DATABASE_URL", sqlite_file=tmp_path / "x")
+    assert (found["HOST"], found["USER"], found["NAME"]) == ("/run/postgresql", "app", "site")
+
+
+@pytest.mark.parametrize(
+    "address", ["mysql://a/b", "postgresql://a.example", "postgresql://a/b?options=-c", "nonsense"]
+)
+def test_an_unreadable_database_address_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ImproperlyConfigured, match="^DATABASE_URL "):
+        Environment({"DATABASE_URL": address}).database("DATABASE_URL", sqlite_file=tmp_path / "x")
+
+
+def test_sqlite_takes_the_write_lock_at_the_start_of_a_transaction(tmp_path: Path) -> None:
+    found = Environment({"DATABASE_URL": f"sqlite:///{tmp_path}/a.db"}).database("DATABASE_URL", sqlite_file=tmp_path)
+    assert found["NAME"] == f"{tmp_path}/a.db"
+    assert found["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY"),
+        ({"DEBUG": "true"}, "DEBUG"),
+        ({"DEBUG": "ture"}, "DEBUG"),
+        ({"PUBLIC_URL": "nonsense"}, "PUBLIC_URL"),
+        ({"STDIO_SERVERS_ALLOWED": "maybe"}, "STDIO_SERVERS_ALLOWED"),
+    ],
+)
+@pytest.mark.parametrize("entry", [("manage.py", "check"), ("-c", "import mcp_oauth_site.asgi")])
+def test_a_refused_start_says_one_sentence(
+    changed: dict[str, str], named: str, entry: tuple[str, ...], tmp_path: Path
+) -> None:
+    finished = _start(_production(**changed), tmp_path, *entry)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(f"error: {named} ")
+    assert finished.stderr.count("\n") == 1
+
+
+def test_a_production_start_passes_the_deployment_checks(tmp_path: Path) -> None:
+    finished = _start(_production(), tmp_path, "manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_https_brings_host_bound_cookies_and_strict_transport(tmp_path: Path) -> None:
+    wanted = [
+        "SESSION_COOKIE_NAME",
+        "CSRF_COOKIE_NAME",
+        "SESSION_COOKIE_SECURE",
+        "SECURE_HSTS_SECONDS",
+        "ALLOWED_HOSTS",
+    ]
+    program = (
+        f"import json; from mcp_oauth_site import settings as s; print(json.dumps([getattr(s, n) for n in {wanted}]))"
+    )
+    finished = _start(_production(), tmp_path, "-c", program)
+    assert json.loads(finished.stdout) == [
+        "__Host-sessionid", "__Host-csrftoken", True, 31536000, ["mcp.example.com"],
+    ]  # fmt: skip
