@@ -43,6 +43,11 @@ class SigningKey:
             raise ValueError(f"a signing key lacks {', '.join(missing)}")
         if self.jwk.get("kty") != "EC" or self.jwk.get("crv") != "P-256":
             raise ValueError("a signing key is not an EC key on P-256")
+        try:
+            # joserfc looks at the numbers only when it is asked for the key.
+            _ = ECKey.import_key(dict(self.jwk)).private_key
+        except ValueError:
+            raise ValueError("a signing key's numbers are not one key") from None
 
     @property
     def kid(self) -> str:
