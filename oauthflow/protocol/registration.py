@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from .client_auth import AUTH_METHODS, AUTO, NONE, SECRET_METHODS
+from .client_auth import AUTH_METHODS, AUTO, BASIC, NONE, SECRET_METHODS
 from .client_metadata import is_metadata_document_url
 from .codes import Code
 from .errors import FlowError, InvalidRequestError, MalformedResponseError, NoClientError, RegistrationError
@@ -54,7 +54,7 @@ class RegisteredClient:
         client_id: Ours at this issuer and at no other.
         client_secret: None for a public client.
         secret_expires_at: Aware UTC; None where the secret does not expire.
-        auth_method: As registered; `auto` where the server did not say and gave a secret.
+        auth_method: As registered; what was requested, where the server did not say.
         registration_client_uri: Where the registration can be deleted; None unless on the issuer's own origin.
         registration_access_token: Opens that; None whenever the URI is None.
     """
@@ -123,13 +123,16 @@ def registration_request(endpoint: str, *, client: Mapping[str, object]) -> Requ
     return Request("POST", endpoint, headers={"Accept": "application/json"}, json=dict(client))
 
 
-def read_registration_response(response: Response, *, redirect_uri: str, issuer: str) -> RegisteredClient:
+def read_registration_response(
+    response: Response, *, redirect_uri: str, issuer: str, requested_auth_method: str = BASIC
+) -> RegisteredClient:
     """Check a registration's response and return what we are known as.
 
     Args:
         response: Complete response to a registration request.
         redirect_uri: The only one we asked for.
         issuer: Of the authorization server.
+        requested_auth_method: Taken as registered where the server does not say; RFC 7591 §2 has the default.
 
     Raises:
         RegistrationError: Refused, with a code of our fixed list; or registered for other redirect URIs, or with an
@@ -148,7 +151,9 @@ def read_registration_response(response: Response, *, redirect_uri: str, issuer:
     document = read_json_object(response)
     _require_redirect_uri(document.get("redirect_uris"), redirect_uri=redirect_uri)
     secret = _optional_text(document, "client_secret", pattern=_SECRET)
-    auth_method = _auth_method(document.get("token_endpoint_auth_method"), has_secret=secret is not None)
+    auth_method = _auth_method(
+        document.get("token_endpoint_auth_method"), requested=requested_auth_method, has_secret=secret is not None
+    )
     management_uri, management_token = _management(document, issuer=issuer)
     return RegisteredClient(
         client_id=_client_id(document.get("client_id")),
@@ -202,10 +207,10 @@ def _optional_text(document: Mapping[str, Any], name: str, *, pattern: re.Patter
     return value
 
 
-def _auth_method(value: Any, *, has_secret: bool) -> str:
+def _auth_method(value: Any, *, requested: str, has_secret: bool) -> str:
     if value is None:
-        # RFC 7591 §2 would say client_secret_basic; a server that keeps silent may support only another one.
-        return AUTO if has_secret else NONE
+        # Silent servers accept what was asked for, or register a public client and give no secret.
+        return NONE if requested in SECRET_METHODS and not has_secret else requested
     if not isinstance(value, str) or value not in AUTH_METHODS:
         raise RegistrationError("registered with an authentication method that is not ours")
     if value in SECRET_METHODS and not has_secret:

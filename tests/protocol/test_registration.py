@@ -161,8 +161,32 @@ def test_an_answer_of_a_client_id_alone_is_a_public_client() -> None:
 
 
 @requirement("T-12")
-def test_a_secret_without_a_method_leaves_the_choice_to_the_servers_list() -> None:
-    assert registered(client_secret="s").auth_method == "auto"
+@pytest.mark.parametrize(
+    ("requested", "client_secret", "auth_method"),
+    [
+        ("client_secret_basic", "s", "client_secret_basic"),
+        ("client_secret_post", "s", "client_secret_post"),
+        ("client_secret_post", None, "none"),
+        ("none", None, "none"),
+        ("none", "s", "none"),
+        ("private_key_jwt", None, "private_key_jwt"),
+    ],
+)
+def test_a_server_that_names_no_method_gave_the_requested_one(
+    requested: str, client_secret: str | None, auth_method: str
+) -> None:
+    found = read_registration_response(
+        answer(client_id="client-1", client_secret=client_secret),
+        redirect_uri=CALLBACK,
+        issuer=ISSUER,
+        requested_auth_method=requested,
+    )
+    assert found.auth_method == auth_method
+    assert bool(found.client_secret) == (auth_method in {"client_secret_basic", "client_secret_post"})
+
+
+def test_without_a_requested_method_the_default_of_the_rfc_holds() -> None:
+    assert registered(client_secret="s").auth_method == "client_secret_basic"
 
 
 def test_a_secret_for_a_public_client_is_not_kept() -> None:
