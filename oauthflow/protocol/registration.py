@@ -53,7 +53,7 @@ class RegisteredClient:
     Attributes:
         client_id: Ours at this issuer and at no other.
         client_secret: None for a public client.
-        secret_expires_at: Aware UTC; None where the secret does not expire.
+        secret_expires_at: Aware UTC; None where the secret does not expire or there is none.
         auth_method: As registered; what was requested, where the server did not say.
         registration_client_uri: Where the registration can be deleted; None unless on the issuer's own origin.
         registration_access_token: Opens that; None whenever the URI is None.
@@ -154,12 +154,14 @@ def read_registration_response(
     auth_method = _auth_method(
         document.get("token_endpoint_auth_method"), requested=requested_auth_method, has_secret=secret is not None
     )
+    # A public client has no use for a secret, and what is not kept cannot leak.
+    kept = secret if auth_method in SECRET_METHODS else None
+    expires_at = _secret_expires_at(document.get("client_secret_expires_at"))
     management_uri, management_token = _management(document, issuer=issuer)
     return RegisteredClient(
         client_id=_client_id(document.get("client_id")),
-        # A public client has no use for a secret, and what is not kept cannot leak.
-        client_secret=None if secret is None or auth_method == NONE else Secret(secret),
-        secret_expires_at=_secret_expires_at(document.get("client_secret_expires_at")),
+        client_secret=Secret(kept) if kept else None,
+        secret_expires_at=expires_at if kept else None,
         auth_method=auth_method,
         registration_client_uri=management_uri,
         registration_access_token=management_token,

@@ -190,8 +190,8 @@ def test_without_a_requested_method_the_default_of_the_rfc_holds() -> None:
 
 
 def test_a_secret_for_a_public_client_is_not_kept() -> None:
-    found = registered(client_secret="s", token_endpoint_auth_method="none")
-    assert (found.client_secret, found.auth_method) == (None, "none")
+    found = registered(client_secret="s", client_secret_expires_at=1, token_endpoint_auth_method="none")
+    assert (found.client_secret, found.secret_expires_at, found.auth_method) == (None, None, "none")
 
 
 @pytest.mark.parametrize("value", [None, 0])
