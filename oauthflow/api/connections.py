@@ -1,0 +1,201 @@
+"""Connections over REST: list, make, look, refresh, give up; release a token; report a challenge."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, ClassVar, Final
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audit.events import AuditEvent
+from audit.record import record
+from connections.authentication import acting_client
+from connections.models import Connection
+from connections.models.api_token import ApiScope
+from connections.services import connection_for
+from oauthflow.flows.access_token import usable_access_token
+from oauthflow.flows.refresh import refresh_connection
+from oauthflow.flows.report_challenge import report_challenge
+from oauthflow.flows.revoke import revoke_connection
+from oauthflow.protocol.errors import AuthorizationRequiredError
+from oauthflow.serializers import (
+    ChallengeAnswerSerializer,
+    ChallengeSerializer,
+    ConnectionListSerializer,
+    ConnectionSerializer,
+    ConnectionStatusSerializer,
+    NewConnectionSerializer,
+    NothingSerializer,
+    ReasonSerializer,
+    ReleasedTokenSerializer,
+)
+from oauthflow.status import connection_status
+
+from .answers import NEEDS_PERSON, REFUSALS
+from .rest_view import RestView, managed_connection, said, usable_connection, usable_server, visible_connection
+from .way_on import authorization_required
+
+_READ: Final = ApiScope.CONNECTIONS_READ
+_WRITE: Final = ApiScope.CONNECTIONS_WRITE
+
+
+class ConnectionsView(RestView):
+    """The caller's own connections, and those shared with them."""
+
+    required_scopes: ClassVar = {"GET": _READ, "POST": _WRITE}
+
+    @extend_schema(
+        operation_id="connections_list", summary="List connections",
+        responses={200: ConnectionListSerializer, **REFUSALS},
+    )  # fmt: skip
+    def get(self, request: Request) -> Response:
+        found = Connection.objects.visible_to(self.person).select_related("tokens")
+        return Response({"results": ConnectionSerializer(found, many=True).data})
+
+    @extend_schema(
+        operation_id="connections_create", summary="Make a connection to a server, or find the one there is",
+        request=NewConnectionSerializer, responses={200: ConnectionSerializer, 201: ConnectionSerializer, **REFUSALS},
+    )  # fmt: skip
+    def post(self, request: Request) -> Response:
+        now = timezone.now()
+        wanted = said(NewConnectionSerializer, request)
+        server = usable_server(self.person, wanted["server"])
+        connection = connection_for(self.person, server, label=wanted["label"], actor=self.person)
+        is_new = connection.created_at >= now
+        return Response(ConnectionSerializer(connection).data, status=201 if is_new else 200)
+
+
+class ConnectionView(RestView):
+    """One connection."""
+
+    required_scopes: ClassVar = {"GET": _READ, "DELETE": _WRITE}
+
+    @extend_schema(
+        operation_id="connections_read", summary="Show a connection", responses={200: ConnectionSerializer, **REFUSALS}
+    )
+    def get(self, request: Request, connection_id: str) -> Response:
+        return Response(ConnectionSerializer(visible_connection(self.person, connection_id)).data)
+
+    @extend_schema(
+        operation_id="connections_delete", summary="Revoke the grant and remove the connection",
+        responses={204: None, **REFUSALS},
+    )  # fmt: skip
+    def delete(self, request: Request, connection_id: str) -> Response:
+        connection = managed_connection(self.person, connection_id)
+        revoke_connection(connection, actor=self.person, reason="deleted", now=timezone.now()).delete()
+        return Response(status=204)
+
+
+class ConnectionStatusView(RestView):
+    """How one connection stands."""
+
+    required_scopes: ClassVar = {"GET": _READ}
+
+    @extend_schema(
+        operation_id="connections_status", summary="Say how a connection stands",
+        responses={200: ConnectionStatusSerializer, **REFUSALS},
+    )  # fmt: skip
+    def get(self, request: Request, connection_id: str) -> Response:
+        connection = visible_connection(self.person, connection_id)
+        found = connection_status(connection, now=timezone.now())
+        return Response(ConnectionStatusSerializer(asdict(found)).data)
+
+
+class TokenView(RestView):
+    """The one operation that hands out a token. Z02."""
+
+    required_scopes: ClassVar = {"POST": ApiScope.TOKENS_RELEASE}
+
+    @extend_schema(
+        operation_id="connections_token", summary="Release a usable access token, refreshed first if need be",
+        request=NothingSerializer, responses={200: ReleasedTokenSerializer, **REFUSALS, **NEEDS_PERSON},
+    )  # fmt: skip
+    def post(self, request: Request, connection_id: str) -> Response:
+        said(NothingSerializer, request)
+        now = timezone.now()
+        connection = usable_connection(self.person, connection_id)
+        try:
+            token = usable_access_token(connection, now=now)
+        except AuthorizationRequiredError as error:
+            return authorization_required(error, connection=connection, user=self.person, now=now)
+        record(
+            AuditEvent.TOKEN_RELEASED,
+            actor=self.person,
+            server=connection.server.slug,
+            connection=connection,
+            client=acting_client(request),
+            details={"scope": token.scope, "expires_at": token.expires_at},
+        )
+        released: dict[str, Any] = {
+            "access_token": token.access_token.reveal(),
+            "token_type": token.token_type,
+            "expires_at": token.expires_at,
+            "scope": token.scope,
+            "resource": token.resource,
+        }
+        return Response(ReleasedTokenSerializer(released).data)
+
+
+class RefreshView(RestView):
+    """Refresh at once, whether or not it is due."""
+
+    required_scopes: ClassVar = {"POST": _WRITE}
+
+    @extend_schema(
+        operation_id="connections_refresh", summary="Refresh the access token now",
+        request=NothingSerializer, responses={200: ConnectionSerializer, **REFUSALS, **NEEDS_PERSON},
+    )  # fmt: skip
+    def post(self, request: Request, connection_id: str) -> Response:
+        said(NothingSerializer, request)
+        now = timezone.now()
+        connection = usable_connection(self.person, connection_id)
+        try:
+            refresh_connection(connection, now=now, actor=self.person, trigger="request")
+        except AuthorizationRequiredError as error:
+            return authorization_required(error, connection=connection, user=self.person, now=now)
+        return Response(ConnectionSerializer(visible_connection(self.person, connection_id)).data)
+
+
+class RevokeView(RestView):
+    """Give up the grant and keep the connection."""
+
+    required_scopes: ClassVar = {"POST": _WRITE}
+
+    @extend_schema(
+        operation_id="connections_revoke", summary="Revoke the grant upstream and forget its tokens",
+        request=ReasonSerializer, responses={200: ConnectionSerializer, **REFUSALS},
+    )  # fmt: skip
+    def post(self, request: Request, connection_id: str) -> Response:
+        reason = said(ReasonSerializer, request)["reason"]
+        connection = managed_connection(self.person, connection_id)
+        revoke_connection(connection, actor=self.person, reason=reason, now=timezone.now())
+        return Response(ConnectionSerializer(visible_connection(self.person, connection_id)).data)
+
+
+class ChallengeView(RestView):
+    """A client with a released token tells what the MCP server answered."""
+
+    required_scopes: ClassVar = {"POST": _WRITE}
+
+    @extend_schema(
+        operation_id="connections_challenge", summary="Report an upstream 401 or 403",
+        request=ChallengeSerializer, responses={200: ChallengeAnswerSerializer, **REFUSALS},
+    )  # fmt: skip
+    def post(self, request: Request, connection_id: str) -> Response:
+        met = said(ChallengeSerializer, request)
+        answer = report_challenge(
+            usable_connection(self.person, connection_id),
+            user=self.person,
+            status=met["status"],
+            www_authenticate=met["www_authenticate"],
+            now=timezone.now(),
+        )
+        body: dict[str, Any] = {"action": answer.action}
+        if answer.started is not None:
+            body["authorization_url"] = answer.started.authorization_url
+            body["state"] = answer.started.state.reveal()
+            body["expires_at"] = answer.started.expires_at
+        return Response(body)
