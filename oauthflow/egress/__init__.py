@@ -1,0 +1,18 @@
+"""The one guarded way out: nothing else in this project opens a connection to another server."""
+
+from .addresses import Allowance, parse_allowance, require_url
+from .asynchronous import guarded_client_factory, guarded_http_client
+from .blocking import NOISY_LOGGERS
+from .exchange import Egress
+from .limits import Limits
+
+__all__ = [
+    "NOISY_LOGGERS",
+    "Allowance",
+    "Egress",
+    "Limits",
+    "guarded_client_factory",
+    "guarded_http_client",
+    "parse_allowance",
+    "require_url",
+]
