@@ -8,7 +8,7 @@ and decrypts whatever is typed into a form. This subclass does none of that: it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import encrypted_model_fields.fields as encrypted
 from cryptography.fernet import InvalidToken
@@ -101,7 +101,13 @@ class SealedAttribute(DeferredAttribute):
         raise TypeError(f"{self.field.name} takes a Secret, not {type(value).__name__}")
 
 
-class SealedTextField(encrypted.EncryptedTextField):
+if TYPE_CHECKING:
+    _EncryptedTextField = encrypted.EncryptedTextField[Secret | Ciphertext | str | None, Sealed]
+else:
+    _EncryptedTextField = encrypted.EncryptedTextField
+
+
+class SealedTextField(_EncryptedTextField):
     """A write-only secret of one row.
 
     Args:
@@ -134,7 +140,7 @@ class SealedTextField(encrypted.EncryptedTextField):
             changed: New values of `bound_to` columns, for a value that is written together with them.
         """
         bound = [f"{name}={changed.get(name, getattr(instance, name))}" for name in self.bound_to]
-        return "\n".join([cast(str, instance._meta.label_lower), str(self.column), str(instance.pk), *bound])
+        return "\n".join([instance._meta.label_lower, str(self.column), str(instance.pk), *bound])
 
     def seal_for(self, instance: models.Model, secret: Secret, **changed: object) -> Ciphertext:
         """Seal for a queryset `update()`; `""` stays `""`."""

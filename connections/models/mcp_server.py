@@ -19,6 +19,15 @@ from oauthflow.protocol.urls import parse_http_url
 from ..profiles import PROFILE_CHOICES
 from ..sealing import SealedTextField
 
+_URL_FIELDS = (
+    "url",
+    "issuer",
+    "authorization_endpoint",
+    "token_endpoint",
+    "revocation_endpoint",
+    "documentation_url",
+)
+
 
 class McpServerQuerySet(models.QuerySet["McpServer"]):
     """Reads of configured servers."""
@@ -116,7 +125,10 @@ class McpServer(models.Model):
         help_text="Dangerous: go on although the metadata does not promise PKCE with S256. Superusers only.",
     )
     scopes = models.CharField(
-        max_length=1000, blank=True, validators=[_validate_scopes], help_text="Space separated. Empty: as the server asks."
+        max_length=1000,
+        blank=True,
+        validators=[_validate_scopes],
+        help_text="Space separated. Empty: as the server asks.",
     )
     profile = models.CharField(
         "provider profile", max_length=40, blank=True, choices=PROFILE_CHOICES, help_text="Known quirks of a provider."
@@ -188,29 +200,36 @@ class McpServer(models.Model):
 
     def clean(self) -> None:
         """Check what depends on several fields; no network."""
-        problems: dict[str, str] = {}
-        for field in ("url", "issuer", "authorization_endpoint", "token_endpoint", "revocation_endpoint",
-                      "documentation_url"):  # fmt: skip
-            if value := getattr(self, field):
-                try:
-                    _validate_http_url(value)
-                except ValidationError as error:
-                    problems[field] = error.messages[0]
+        problems = self._url_problems() | self._oauth_problems()
         if self.transport == self.Transport.STDIO:
             problems |= self._stdio_problems()
         elif not self.url:
             problems["url"] = "A server that is reached by HTTP needs an address."
+        if problems:
+            raise ValidationError(problems)
+        self.scopes = format_scope(parse_scope(self.scopes))
+
+    def _url_problems(self) -> dict[str, str]:
+        problems = {}
+        for field in _URL_FIELDS:
+            try:
+                if value := getattr(self, field):
+                    _validate_http_url(value)
+            except ValidationError as error:
+                problems[field] = error.messages[0]
+        return problems
+
+    def _oauth_problems(self) -> dict[str, str]:
+        problems = {}
         if bool(self.authorization_endpoint) != bool(self.token_endpoint):
-            problems["token_endpoint"] = "Authorization and token endpoint go together."
+            problems["authorization_endpoint"] = "Authorization and token endpoint go together."
         if self.authorization_endpoint and not self.issuer:
             problems["issuer"] = "Endpoints set by hand need the issuer they belong to."
         if self.resource_mode == self.ResourceMode.CUSTOM and not self.resource:
             problems["resource"] = "Say which value to send."
         if self.registration == self.Registration.PRE_REGISTERED and not self.client_id:
             problems["client_id"] = "A pre-registered client needs its client id."
-        if problems:
-            raise ValidationError(problems)
-        self.scopes = format_scope(parse_scope(self.scopes))
+        return problems
 
     def _stdio_problems(self) -> dict[str, str]:
         if not settings.STDIO_SERVERS_ALLOWED:

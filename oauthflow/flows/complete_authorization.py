@@ -119,9 +119,7 @@ def _check_who_brings_it(
 
 def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: datetime) -> TokenResponse:
     server = pending.connection.server
-    with traced(
-        server, kind=FlowTrace.Kind.CALLBACK, connection=pending.connection, user=pending.user
-    ) as http:
+    with traced(server, kind=FlowTrace.Kind.CALLBACK, connection=pending.connection, user=pending.user) as http:
         code: ValidatedCode = read_authorization_response(
             params, issuer=pending.issuer, iss_required=pending.iss_required
         )
@@ -188,9 +186,7 @@ def _close(pending: AuthorizationRequest, *, status: str, code: str, now: dateti
     pending.save(update_fields=["status", "error_code", "completed_at", "state_sealed", "code_verifier_sealed"])
 
 
-def _record_rejection(
-    pending: AuthorizationRequest | None, *, error: StateError, user: User | AnonymousUser
-) -> None:
+def _record_rejection(pending: AuthorizationRequest | None, *, error: StateError, user: User | AnonymousUser) -> None:
     record(
         AuditEvent.CALLBACK_REJECTED,
         actor=user if user.is_authenticated else None,

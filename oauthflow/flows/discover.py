@@ -128,9 +128,7 @@ def _refuse_while_failure_is_recent(kept: ServerDiscovery, *, now: datetime) -> 
         raise DiscoveryError(f"failed a moment ago: {kept.failure_detail}", code=Code(kept.failure_code))
 
 
-def _ask(
-    server: McpServer, *, http: Egress, challenge: BearerChallenge | None, approved_issuer: str
-) -> Discovered:
+def _ask(server: McpServer, *, http: Egress, challenge: BearerChallenge | None, approved_issuer: str) -> Discovered:
     asked_to_sign_in = challenge is not None
     if challenge is None:
         challenge, asked_to_sign_in = _probe(server, http=http)

@@ -6,7 +6,7 @@ grant, and only if no newer tokens were stored meanwhile; everything else costs 
 
 from __future__ import annotations
 
-import random
+import secrets
 import time
 import uuid
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from connections.services import (
     store_refreshed,
 )
 from oauthflow.conf import configuration
+from oauthflow.egress import Limits
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
@@ -46,11 +47,10 @@ if TYPE_CHECKING:
 
 _LONGEST_PAUSE = timedelta(hours=1)
 _POLL_SECONDS = 0.05
+_random = secrets.SystemRandom()
 
 
-def refresh_connection(
-    connection: Connection, *, now: datetime, trigger: str, actor: User | None = None
-) -> Connection:
+def refresh_connection(connection: Connection, *, now: datetime, trigger: str, actor: User | None = None) -> Connection:
     """Renew the tokens of a connection, or wait for whoever is doing it.
 
     Args:
@@ -68,7 +68,9 @@ def refresh_connection(
 
     Spec: RFC 6749 §6. X-12, X-13.
     """
-    token_set = TokenSet.objects.select_related("connection__server", "registration").filter(connection=connection).first()
+    token_set = (
+        TokenSet.objects.select_related("connection__server", "registration").filter(connection=connection).first()
+    )
     if connection.status == Connection.Status.ISSUER_CHANGED:
         raise IssuerChangedError("waits for an administrator")
     if token_set is None or not token_set.refresh_token_sealed:
@@ -117,7 +119,7 @@ def _exchange(
     )
     try:
         with traced(connection.server, kind=FlowTrace.Kind.REFRESH, connection=connection, user=actor) as http:
-            tokens: TokenResponse = http.redeem(request, read=read, step="refresh")
+            tokens: TokenResponse = http.redeem(request, read=read, limits=Limits.REFRESH, step="refresh")
     except GrantRefusedError as error:
         if require_reauthorization(connection, reason=error.code, actor=actor, generation=token_set.generation):
             raise AuthorizationRequiredError(error.detail, reason=error.code) from error
@@ -133,12 +135,10 @@ def _pause(token_set: TokenSet, error: FlowError, *, owner: str, actor: User | N
     if isinstance(error, ClientRefusedError) and token_set.registration is not None:
         supersede(token_set.registration)  # the next sign-in registers anew; these tokens keep their own client
     first = timedelta(seconds=configuration().refresh_cooldown_seconds)
-    pause = min(first * 2 ** min(token_set.refresh_failures, 10), _LONGEST_PAUSE) * random.uniform(0.5, 1)
+    pause = min(first * 2 ** min(token_set.refresh_failures, 10), _LONGEST_PAUSE) * _random.uniform(0.5, 1)
     if isinstance(error, ServerUnavailableError) and error.retry_after is not None:
         pause = max(pause, timedelta(seconds=error.retry_after))
-    record_refresh_failure(
-        token_set, lease_owner=owner, code=error.code, next_attempt_at=now + pause, actor=actor
-    )
+    record_refresh_failure(token_set, lease_owner=owner, code=error.code, next_attempt_at=now + pause, actor=actor)
 
 
 def _wait_for_the_winner(token_set: TokenSet) -> None:

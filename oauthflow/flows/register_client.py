@@ -1,10 +1,11 @@
-"""Come by a client id at an authorization server: pre-registered, metadata document, dynamic, or ask an administrator."""
+"""Come by a client id at an authorization server: pre-registered, document, dynamic, or ask an administrator."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -103,7 +104,7 @@ def registered_credentials(registration: ClientRegistration) -> ClientCredential
 
 
 def supersede(registration: ClientRegistration) -> None:
-    """Stop using a registration for new sign-ins: its server does not know it any more. Tokens keep it for refreshing."""
+    """Stop using a registration for new sign-ins: its server forgot it. Tokens keep it for refreshing."""
     ClientRegistration.objects.filter(pk=registration.pk).update(status=ClientRegistration.Status.SUPERSEDED)
 
 
@@ -129,9 +130,7 @@ def _pre_registered(server: McpServer, found: Discovered) -> Client:
     secret = server.client_secret_sealed.reveal() or None
     method = _auth_method(server, found, has_secret=secret is not None)
     key = signing_key() if method == "private_key_jwt" else None
-    return Client(
-        ClientCredentials(server.client_id, secret, method, key), RegistrationMethod.PRE_REGISTERED
-    )
+    return Client(ClientCredentials(server.client_id, secret, method, key), RegistrationMethod.PRE_REGISTERED)
 
 
 def _auth_method(server: McpServer, found: Discovered, *, has_secret: bool) -> str:
@@ -144,9 +143,7 @@ def _auth_method(server: McpServer, found: Discovered, *, has_secret: bool) -> s
 
 
 def _usable_registration(server: McpServer, found: Discovered, *, now: datetime) -> ClientRegistration | None:
-    registration = server.registrations.filter(
-        issuer=found.issuer, status=ClientRegistration.Status.ACTIVE
-    ).first()
+    registration = server.registrations.filter(issuer=found.issuer, status=ClientRegistration.Status.ACTIVE).first()
     if registration is None:
         return None
     if registration.is_usable(redirect_uri=redirect_uri(), now=now):
@@ -155,9 +152,7 @@ def _usable_registration(server: McpServer, found: Discovered, *, now: datetime)
     return None
 
 
-def _register(
-    server: McpServer, found: Discovered, *, scope: str, http: Egress, now: datetime
-) -> ClientRegistration:
+def _register(server: McpServer, found: Discovered, *, scope: str, http: Egress, now: datetime) -> ClientRegistration:
     endpoint = found.metadata.registration_endpoint
     if endpoint is None:
         raise NoClientError(f"{found.issuer} offers no registration")
@@ -239,8 +234,8 @@ def forget_superseded(server: McpServer, *, http: Egress) -> None:
         registration.delete()
 
 
-def _needed_by_requests(server: McpServer) -> list[object]:
+def _needed_by_requests(server: McpServer) -> list[UUID]:
     pending = AuthorizationRequest.objects.filter(
         connection__server=server, status=AuthorizationRequest.Status.PENDING, registration__isnull=False
     )
-    return list(pending.values_list("registration_id", flat=True))
+    return [request.registration_id for request in pending if request.registration_id]

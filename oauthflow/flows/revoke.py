@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from connections.models import Connection, FlowTrace, TokenSet
+from connections.sealing import Sealed
 from connections.services import forget_grant
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.client_auth import ClientCredentials
@@ -52,10 +53,11 @@ def _revoke_upstream(token_set: TokenSet, *, actor: User | None, now: datetime) 
 
 def _send(token_set: TokenSet, client: ClientCredentials, *, http: Egress, now: datetime) -> None:
     """The refresh token first: it is the grant. Servers that end only what they are told get both."""
-    for hint, sealed in (
+    both: list[tuple[Literal["refresh_token", "access_token"], Sealed]] = [
         ("refresh_token", token_set.refresh_token_sealed),
         ("access_token", token_set.access_token_sealed),
-    ):
+    ]
+    for hint, sealed in both:
         if not sealed:
             continue
         request = revocation_request(
@@ -66,5 +68,5 @@ def _send(token_set: TokenSet, client: ClientCredentials, *, http: Egress, now: 
             issuer=token_set.issuer,
             now=now,
         )
-        read_revocation_response(http.send(request, limits=Limits.REVOCATION, step=f"revoke {hint}"))
+        read_revocation_response(http.send(request, limits=Limits.REGISTRATION, step=f"revoke {hint}"))
         http.trace.verdict("revoked")

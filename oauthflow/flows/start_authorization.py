@@ -140,9 +140,7 @@ def _check_may_connect(connection: Connection, *, user: User) -> None:
         raise InvalidRequestError("the connection belongs to somebody else")
 
 
-def _scope(
-    connection: Connection, found: Discovered, *, additional: str, challenge: BearerChallenge | None
-) -> str:
+def _scope(connection: Connection, found: Discovered, *, additional: str, challenge: BearerChallenge | None) -> str:
     server = connection.server
     challenged = (challenge.scope if challenge else None) or found.challenge_scope
     first = initial_scopes(
@@ -159,9 +157,7 @@ def _scope(
     )
     if connection.issuer != found.issuer or (server.scopes and challenge is None and not additional):
         return wanted
-    return step_up_scopes(
-        requested=connection.requested_scopes, granted=connection.granted_scopes, challenged=wanted
-    )
+    return step_up_scopes(requested=connection.requested_scopes, granted=connection.granted_scopes, challenged=wanted)
 
 
 def _resource(server: McpServer, found: Discovered) -> str:

@@ -1,0 +1,98 @@
+"""List and call the tools of a connected server, through the official MCP SDK."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from connections.models import Connection
+from connections.services import require_reauthorization
+from oauthflow.egress.mcp_client import McpRefusedError, TokenRefusedError, with_mcp_client
+from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
+from oauthflow.protocol.errors import AuthorizationRequiredError, MalformedResponseError
+
+from .request_headers import prepare_request
+
+if TYPE_CHECKING:
+    from mcp import Client
+
+Result = TypeVar("Result")
+
+_MOST_PAGES = 50
+
+
+class ScopeRequiredError(AuthorizationRequiredError):
+    """The server wants more scope than was granted; `challenge` says which. S-02."""
+
+    def __init__(self, challenge: BearerChallenge) -> None:
+        super().__init__("the server asks for more scope", reason="insufficient_scope")
+        self.challenge = challenge
+
+
+def list_tools(connection: Connection, *, now: datetime) -> list[dict[str, Any]]:
+    """Return the server's tools as its `tools/list` describes them.
+
+    Raises:
+        AuthorizationRequiredError: A person has to sign in; ScopeRequiredError where more scope is asked for.
+        FlowError: The server cannot be reached or understood.
+    """
+
+    async def operation(client: Client) -> list[dict[str, Any]]:
+        tools: list[dict[str, Any]] = []
+        cursor: str | None = None
+        for _ in range(_MOST_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            tools += [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in page.tools]
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        return tools
+
+    try:
+        return _run(connection, operation, now=now)
+    except McpRefusedError as error:
+        raise MalformedResponseError("the server refused to list its tools") from error
+
+
+def call_tool(connection: Connection, *, name: str, arguments: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Call one tool and return its result: `content`, `isError` and `structuredContent` as MCP has them.
+
+    An error that the server gives for the call itself comes back as a result with `isError`. Errors as `list_tools`.
+    """
+
+    async def operation(client: Client) -> dict[str, Any]:
+        result = await client.call_tool(name, arguments)
+        return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    try:
+        return _run(connection, operation, now=now)
+    except McpRefusedError as error:
+        return {"content": [{"type": "text", "text": error.answer}], "isError": True}
+
+
+def _run(connection: Connection, operation: Callable[[Client], Awaitable[Result]], *, now: datetime) -> Result:
+    """Run it; a token that is refused is renewed once."""
+    prepared = prepare_request(connection, now=now)
+    try:
+        return asyncio.run(with_mcp_client(prepared.target, headers=prepared.headers, operation=operation))
+    except TokenRefusedError as error:
+        _refuse_more_scope(error)
+        if prepared.access_token is None:
+            raise MalformedResponseError("the server refuses the credential entered for it") from error
+    prepared = prepare_request(connection, now=now, refused=prepared.access_token)
+    try:
+        return asyncio.run(with_mcp_client(prepared.target, headers=prepared.headers, operation=operation))
+    except TokenRefusedError as error:
+        _refuse_more_scope(error)
+        require_reauthorization(connection, reason="fresh_token_refused")
+        raise AuthorizationRequiredError("a fresh token is refused", reason="fresh_token_refused") from error
+
+
+def _refuse_more_scope(error: TokenRefusedError) -> None:
+    challenge = bearer_challenge(error.www_authenticate)
+    if error.status == 403:
+        if challenge is not None and challenge.error == "insufficient_scope":
+            raise ScopeRequiredError(challenge) from error
+        raise McpRefusedError("The server does not permit this.") from error
