@@ -17,7 +17,12 @@ from connections.profiles import profile_of
 from oauthflow.conf import client_jwks_url, configuration, metadata_document_url, redirect_uri, served_from_web
 from oauthflow.egress import Egress, Limits
 from oauthflow.models import AuthorizationRequest
-from oauthflow.protocol.client_auth import ClientCredentials, SigningKey, choose_auth_method
+from oauthflow.protocol.client_auth import (
+    ClientCredentials,
+    SigningKey,
+    auth_method_to_register,
+    choose_auth_method,
+)
 from oauthflow.protocol.client_metadata import client_metadata
 from oauthflow.protocol.errors import FlowError, NoClientError, RegistrationError
 from oauthflow.protocol.registration import (
@@ -156,7 +161,9 @@ def _register(server: McpServer, found: Discovered, *, scope: str, http: Egress,
     endpoint = found.metadata.registration_endpoint
     if endpoint is None:
         raise NoClientError(f"{found.issuer} offers no registration")
-    wanted = _auth_method(server, found, has_secret=True)
+    wanted = server.token_endpoint_auth_method
+    if wanted == "auto":
+        wanted = auth_method_to_register(supported=found.metadata.token_endpoint_auth_methods_supported)
     described = client_metadata(
         client_name=configuration().client_name,
         redirect_uri=redirect_uri(),
@@ -170,7 +177,9 @@ def _register(server: McpServer, found: Discovered, *, scope: str, http: Egress,
         response = http.send(
             registration_request(endpoint, client=described), limits=Limits.REGISTRATION, step="registration"
         )
-        registered = read_registration_response(response, redirect_uri=redirect_uri(), issuer=found.issuer)
+        registered = read_registration_response(
+            response, redirect_uri=redirect_uri(), issuer=found.issuer, requested_auth_method=wanted
+        )
     except FlowError as error:
         record(
             AuditEvent.CLIENT_REGISTRATION_FAILED,
