@@ -1,0 +1,77 @@
+"""Personal API tokens as credentials of the REST interface."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from django.db.models import Q
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed, ParseError
+from rest_framework.request import Request
+
+from .models import ApiToken
+from .models.api_token import PREFIX, hash_api_token
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+_LAST_USE_RESOLUTION: Final = timedelta(minutes=1)
+
+
+class ApiTokenAuthentication(BaseAuthentication):
+    """`Authorization: Bearer mcp_…`; `request.auth` is then the `ApiToken`.
+
+    Bearer tokens of another shape are left to other authentication classes. Has to stand first in
+    `DEFAULT_AUTHENTICATION_CLASSES`, so that a 401 carries its challenge.
+
+    Spec: RFC 6750 §2.1, §3, §3.1.
+    """
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        if "access_token" in request.query_params:
+            raise ParseError("A token belongs into the Authorization header, never into an address.")
+        scheme, _, credential = get_authorization_header(request).partition(b" ")
+        if scheme.lower() != b"bearer" or not credential.strip().startswith(PREFIX.encode()):
+            return None
+        token = find_api_token(credential.strip().decode("latin-1"), now=timezone.now())
+        if token is None:
+            raise AuthenticationFailed("This API token is unknown, expired or revoked.", code="invalid_token")
+        return token.user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        # RFC 6750 §3.1: no error code for a request that carried no token at all.
+        presented = get_authorization_header(request).lower().startswith(b"bearer ")
+        return 'Bearer realm="api", error="invalid_token"' if presented else 'Bearer realm="api"'
+
+
+def find_api_token(text: str, *, now: datetime) -> ApiToken | None:
+    """Return the valid token of that text, and note its use at most once a minute."""
+    token = ApiToken.objects.valid(now=now).select_related("user").filter(token_hash=hash_api_token(text)).first()
+    if token is None:
+        return None
+    stale = now - _LAST_USE_RESOLUTION
+    if token.last_used_at is None or token.last_used_at <= stale:
+        unused = Q(last_used_at__isnull=True) | Q(last_used_at__lte=stale)
+        ApiToken.objects.filter(unused, pk=token.pk).update(last_used_at=now)
+        token.last_used_at = now
+    return token
+
+
+def acting_client(request: Request) -> str:
+    """Return the name of the API token that acts, for the audit record; `""` for a person's own session."""
+    return request.auth.name if isinstance(request.auth, ApiToken) else ""
+
+
+def _security_definition(_scheme: object, _auto_schema: object) -> dict[str, str]:
+    return {"type": "http", "scheme": "bearer", "description": "A personal API token, mcp_…"}
+
+
+# How the OpenAPI document describes it: making the class is what registers it there.
+ApiTokenScheme = type(
+    "ApiTokenScheme",
+    (OpenApiAuthenticationExtension,),
+    {"target_class": ApiTokenAuthentication, "name": "apiToken", "get_security_definition": _security_definition},
+)
