@@ -1,0 +1,39 @@
+"""What a change of a server means for the people who are connected to it, in words."""
+
+from __future__ import annotations
+
+from .models import McpServer
+
+
+class ConfirmationRequiredError(Exception):
+    """The change hits existing connections; whoever asks for it has to confirm it.
+
+    Attributes:
+        impact: What will happen, in words for a person.
+    """
+
+    def __init__(self, impact: str) -> None:
+        self.impact = impact
+        super().__init__(impact)
+
+
+def impact_of_deletion(server: McpServer) -> str:
+    """Say what ends when the server is deleted."""
+    return (
+        f"{_connections(server)} will be deleted with their tokens, which are not revoked at the service: "
+        "disconnect them first if the service should forget them as well."
+    )
+
+
+def impact_of_new_target(server: McpServer) -> str:
+    """Say what a new address, issuer, endpoint or resource does to the connections."""
+    return f"{_connections(server)} will stop working until each person signs in again."
+
+
+def _connections(server: McpServer) -> str:
+    count = server.connections.count()
+    people = server.connections.filter(user__isnull=False).values("user").distinct().count()
+    shared = server.connections.filter(user__isnull=True).count()
+    of_whom = [f"{people} {'person' if people == 1 else 'people'}"] if people else []
+    of_whom += [f"{shared} shared"] if shared else []
+    return f"{count} {'connection' if count == 1 else 'connections'} ({', '.join(of_whom)})"
