@@ -27,5 +27,5 @@ class SchemaView(_NotKept, SpectacularAPIView):
 class DocumentationView(_NotKept, SpectacularSwaggerSplitView):
     """Swagger UI from our own static files, its script apart from the page: nothing inline runs, nothing is fetched."""
 
-    url_name = "oauthflow:api_schema"
+    url_name = "api:schema"
     template_name = "oauthflow/api_documentation.html"
