@@ -144,9 +144,7 @@ def store_refreshed(
     kept_refresh_token = tokens.refresh_token or token_set.refresh_token_sealed.reveal()
     connection = token_set.connection
     with transaction.atomic():
-        won = TokenSet.objects.filter(
-            pk=token_set.pk, generation=token_set.generation, lease_owner=lease_owner
-        ).update(
+        won = TokenSet.objects.filter(pk=token_set.pk, generation=token_set.generation, lease_owner=lease_owner).update(
             generation=generation,
             access_token_sealed=access.seal_for(token_set, tokens.access_token, generation=generation),
             refresh_token_sealed=refresh.seal_for(token_set, kept_refresh_token, generation=generation),

@@ -32,7 +32,9 @@ class AuthorizationRequestQuerySet(models.QuerySet["AuthorizationRequest"]):
             StateError: The state is empty, malformed or unknown. S03.
         """
         well_formed = state.isascii() and 20 <= len(state) <= 512
-        found = self.filter(state_hash=hash_of(state)).select_related("connection__server", "user") if well_formed else None
+        found = (
+            self.filter(state_hash=hash_of(state)).select_related("connection__server", "user") if well_formed else None
+        )
         request = found.first() if found is not None else None
         if request is None:
             raise StateError("no request was started with this state")
@@ -77,7 +79,9 @@ class AuthorizationRequest(models.Model):
     state_hash = models.CharField(max_length=64, unique=True)
     state_sealed = SealedTextField()
     code_verifier_sealed = SealedTextField()
-    browser_hash = models.CharField(max_length=64, blank=True, help_text="Hash of the cookie of the browser it is bound to.")
+    browser_hash = models.CharField(
+        max_length=64, blank=True, help_text="Hash of the cookie of the browser it is bound to."
+    )
     manual = models.BooleanField(default=False, help_text="Finished by paste or API, not by the browser's return.")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
     error_code = models.CharField(max_length=40, blank=True)

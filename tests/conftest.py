@@ -7,6 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from django.contrib.auth.models import User
 
+from oauthflow.egress import blocking
+from tests.fakes.internet import FakeInternet
+from tests.fakes.world import World
+
 
 @pytest.fixture
 def now() -> datetime:
@@ -43,3 +47,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _touches_the_database(item: pytest.Item) -> bool:
     wanted = {"db", "transactional_db", "django_db_setup"} & set(getattr(item, "fixturenames", ()))
     return bool(wanted) or item.get_closest_marker("django_db") is not None
+
+
+@pytest.fixture
+def internet(monkeypatch: pytest.MonkeyPatch) -> FakeInternet:
+    """No sockets: requests go to fakes, and one to a name that nobody has fails the test."""
+    fake = FakeInternet()
+    monkeypatch.setattr(blocking, "adapter", lambda: fake)
+    # The tests' own transaction is always open; the fake looks whether one of ours is.
+    monkeypatch.setattr(blocking, "in_transaction", lambda: False)
+    return fake
+
+
+@pytest.fixture
+def world(internet: FakeInternet, db: None) -> World:
+    return World(internet)

@@ -182,7 +182,9 @@ def _protected_resource(
         if response is None:
             continue
         try:
-            found = read_protected_resource_metadata(response, server_url=server.url, accept_resource=accept)
+            found = read_protected_resource_metadata(
+                response, server_url=server.url, accept_resource=accept, issuer_known=bool(server.issuer)
+            )
         except MalformedResponseError as error:
             http.trace.verdict(error.detail)
             malformed = error

@@ -90,7 +90,9 @@ SENTENCES: dict[Code, Sentence] = {
         "The server's sign-in settings could not be found. Its address may be wrong.", True
     ),
     Code.AUTHORIZATION_TIMEOUT: Sentence("Signing in took too long. Please try again.", True, True),
-    Code.STATE_MISMATCH: Sentence("This sign-in does not belong to anything started here. Please start again.", True, True),
+    Code.STATE_MISMATCH: Sentence(
+        "This sign-in does not belong to anything started here. Please start again.", True, True
+    ),
     Code.PKCE_VERIFICATION_FAILED: Sentence("The sign-in could not be verified. Please start again.", True, True),
     Code.ISSUER_MISMATCH: Sentence(
         "The answer came from another sign-in service than the one asked. Nothing was stored; please tell an administrator."
@@ -111,12 +113,16 @@ SENTENCES: dict[Code, Sentence] = {
     Code.FLOW_SESSION_MISMATCH: Sentence(
         "This sign-in was started in another browser or by another person. Please start again here.", True, True
     ),
-    Code.LINK_USER_MISMATCH: Sentence("This link was made for another account. Sign in as that account, or start your own."),
+    Code.LINK_USER_MISMATCH: Sentence(
+        "This link was made for another account. Sign in as that account, or start your own."
+    ),
     Code.STATE_USED: Sentence("This sign-in has been completed already. Start again if you need to.", True, True),
     Code.STATE_EXPIRED: Sentence("This sign-in has expired. Please start again.", True, True),
     Code.CREDENTIAL_UNREADABLE: Sentence(
         "A stored credential cannot be opened with this site's keys. Nothing was lost; an administrator has to look."
     ),
-    Code.UPSTREAM_INVALID_RESPONSE: Sentence("The service gave an answer that makes no sense. Try again in a while.", True),
+    Code.UPSTREAM_INVALID_RESPONSE: Sentence(
+        "The service gave an answer that makes no sense. Try again in a while.", True
+    ),
     Code.AUTHORIZATION_REQUIRED: Sentence("Somebody has to sign in at the service first.", False, True),
 }
