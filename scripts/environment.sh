@@ -53,7 +53,7 @@ node_tools() {
 
 # postgresql FOLDER: start a private PostgreSQL that listens on a socket in that folder only.
 postgresql() {
-  local bin as=()
+  as=()
   [ -n "$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" ] || system pg_ctl postgresql
   bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
   [ -n "$bin" ] || bin=$(dirname "$(command -v pg_ctl)")
@@ -67,5 +67,9 @@ postgresql() {
     "${as[@]}" "$bin/pg_ctl" -D "$1/data" -l "$1/log" -w -s start \
       -o "-c listen_addresses= -c unix_socket_directories=$1 -c fsync=off -c synchronous_commit=off"
   )
-  stop_postgresql() { (cd "$1" && "${as[@]}" "$bin/pg_ctl" -D "$1/data" -m immediate -s stop); }
+}
+
+# stop_postgresql FOLDER: stop what postgresql started there.
+stop_postgresql() {
+  [ ! -e "$1/data/postmaster.pid" ] || (cd "$1" && "${as[@]}" "$bin/pg_ctl" -D "$1/data" -m immediate -s stop)
 }
