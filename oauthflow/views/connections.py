@@ -1,0 +1,148 @@
+"""My connections: what I am connected to, and what I can do about it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+
+from connections.api_tokens import revoke_api_token
+from connections.models import ApiToken, Connection, FlowTrace
+from oauthflow.error_responses import page_context
+from oauthflow.flows.call_tools import list_tools
+from oauthflow.flows.refresh import refresh_connection
+from oauthflow.flows.revoke import revoke_connection
+from oauthflow.protocol.errors import FlowError
+
+from .cards import ServerCard, connection_card, live_api_tokens, server_card, server_cards
+from .departure import begin_sign_in
+from .signed_in import SignedInRequest, leads_away, signed_in, way_back
+
+_TRACES_SHOWN = 5
+_TOOLS_NAMED = 6
+
+
+@leads_away
+@signed_in("GET", "HEAD")
+def overview(request: SignedInRequest) -> HttpResponse:
+    """Show all servers that the user may use, and the programs that act for the user."""
+    cards = server_cards(request.user)
+    context = {
+        "cards": cards,
+        "api_tokens": live_api_tokens(request.user),
+        "now": timezone.now(),
+        "connected": _count(cards, tones=("good",)),
+        "waiting": _count(cards, tones=("warn", "bad")),
+    }
+    return render(request, "oauthflow/connections.html", context)
+
+
+@leads_away
+@signed_in("GET", "HEAD")
+def detail(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
+    """Show one connection in full."""
+    connection = _visible(request, connection_id)
+    context = {
+        "card": connection_card(connection, user=request.user),
+        "server_card": server_card(connection.server, user=request.user),
+        "tokens": connection.token_set,
+        "traces": _traces(request, connection),
+    }
+    return render(request, "oauthflow/connection_detail.html", context)
+
+
+@signed_in("POST")
+def reconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
+    """Sign in again for a connection that exists."""
+    connection = _managed(request, connection_id)
+    try:
+        return begin_sign_in(request, connection)
+    except FlowError as error:
+        context = {**page_context(error), "server": connection.server, "connection": connection}
+        return render(request, "oauthflow/problem.html", context, status=context["status"])
+
+
+@signed_in("POST")
+def disconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
+    """Revoke the access at the service as far as it lets us, and forget it here."""
+    connection = _managed(request, connection_id)
+    reason = request.POST.get("reason", "")[:200]
+    revoke_connection(connection, actor=request.user, reason=reason, now=timezone.now())
+    messages.success(request, f"{connection.server} is disconnected. Its tokens are deleted here.")
+    return way_back(request, otherwise=_here(connection))
+
+
+@signed_in("POST")
+def refresh(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
+    """Renew the access now."""
+    connection = _managed(request, connection_id)
+    try:
+        refresh_connection(connection, now=timezone.now(), actor=request.user, trigger="request")
+        messages.success(request, f"The access to {connection.server} was renewed.")
+    except FlowError as error:
+        messages.error(request, error.message)
+    return way_back(request, otherwise=_here(connection))
+
+
+@signed_in("POST")
+def test(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
+    """Ask the server for its tools and say how it went."""
+    connection = _visible(request, connection_id)
+    try:
+        names = [str(tool.get("name", "")) for tool in list_tools(connection, now=timezone.now())]
+        messages.success(request, _found(connection, names))
+    except FlowError as error:
+        messages.error(request, f"{connection.server}: {error.message}")
+    return way_back(request, otherwise=_here(connection))
+
+
+@signed_in("POST")
+def revoke_token(request: SignedInRequest, token_id: UUID) -> HttpResponse:
+    """End the token of a program that acts for the user."""
+    token = get_object_or_404(ApiToken, pk=token_id, user=request.user)
+    revoke_api_token(token, now=timezone.now())
+    messages.success(request, f"“{token.name}” can no longer act for you.")
+    return way_back(request, otherwise="/connections/")
+
+
+def _visible(request: SignedInRequest, connection_id: UUID) -> Connection:
+    return get_object_or_404(Connection.objects.visible_to(request.user), pk=connection_id)
+
+
+def _managed(request: SignedInRequest, connection_id: UUID) -> Connection:
+    """The user's own connection, a shared one for those who manage them, any for those who may delete connections."""
+    if request.user.is_staff and request.user.has_perm("connections.delete_connection"):
+        return get_object_or_404(Connection.objects.select_related("server", "user"), pk=connection_id)
+    connection = _visible(request, connection_id)
+    if connection.is_shared and not request.user.has_perm("connections.manage_shared_connection"):
+        raise PermissionDenied
+    return connection
+
+
+def _here(connection: Connection) -> str:
+    return f"/connections/{connection.pk}"
+
+
+def _traces(request: SignedInRequest, connection: Connection) -> list[FlowTrace]:
+    """The last attempts, for those who look after servers."""
+    if not (request.user.is_staff and request.user.has_perm("connections.view_mcpserver")):
+        return []
+    concerned = Q(connection=connection) | Q(connection__isnull=True)
+    return list(connection.server.traces.filter(concerned)[:_TRACES_SHOWN])
+
+
+def _count(cards: list[ServerCard], *, tones: tuple[str, ...]) -> int:
+    return sum(one.tone in tones for card in cards for one in card.connections)
+
+
+def _found(connection: Connection, names: list[str]) -> str:
+    if not names:
+        return f"{connection.server} answers. It offers no tools at the moment."
+    more = f" and {len(names) - _TOOLS_NAMED} more" if len(names) > _TOOLS_NAMED else ""
+    counted = "1 tool" if len(names) == 1 else f"{len(names)} tools"
+    return f"{connection.server} answers and offers {counted}: {', '.join(names[:_TOOLS_NAMED])}{more}."

@@ -1,0 +1,44 @@
+"""From our page to the authorization server, with the cookie by which the browser is known when it comes back."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from django.utils import timezone
+
+from connections.models import Connection
+from oauthflow.flows.start_authorization import bind_browser, start_authorization
+from oauthflow.models import AuthorizationRequest
+
+from .signed_in import SeeOther, SignedInRequest
+
+
+def begin_sign_in(request: SignedInRequest, connection: Connection, *, return_to: str = "") -> HttpResponse:
+    """Start an authorization and send the browser away.
+
+    Raises:
+        FlowError: The connection may not be made, or the server cannot be used.
+    """
+    started = start_authorization(connection, user=request.user, now=timezone.now(), return_to=return_to)
+    return send_away(request, started.request)
+
+
+def send_away(request: SignedInRequest, pending: AuthorizationRequest) -> HttpResponse:
+    """Bind the browser to a pending request and redirect it.
+
+    Raises:
+        StateError: The request is another person's, finished, or late.
+
+    Spec: security notes S01, U06.
+    """
+    bound = bind_browser(pending, user=request.user, now=timezone.now())
+    response = SeeOther(bound.redirect_url)
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.set_cookie(
+        bound.cookie_name,
+        bound.cookie_value.reveal(),
+        max_age=bound.max_age_seconds,
+        secure=bound.cookie_name.startswith("__Host-"),
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
