@@ -25,7 +25,7 @@ from .models import McpServer
 from .models.api_token import ApiScope
 from .models.mcp_server import McpServerQuerySet
 from .permissions import HasScopes, MayEditServers
-from .refusals import AnswersRefusals, ConfirmationMissingError, refuse_unknown
+from .refusals import ConfirmationMissingError, refuse_unknown
 from .serializers import ServerSerializer, ServerSummarySerializer, set_fields
 from .server_changes import Access, change_server, create_server, delete_server
 from .server_impact import ConfirmationRequiredError
@@ -43,7 +43,7 @@ class NumberedPages(PageNumberPagination):
     max_page_size = 200
 
 
-class _ServerView(AnswersRefusals, generics.GenericAPIView[McpServer]):
+class _ServerView(generics.GenericAPIView[McpServer]):
     """What all views of servers share: who sees which servers, and how much of them."""
 
     permission_classes = (IsAuthenticated, HasScopes, MayEditServers)
@@ -64,6 +64,11 @@ class _ServerView(AnswersRefusals, generics.GenericAPIView[McpServer]):
         if not isinstance(self.request.user, User):
             raise NotAuthenticated
         return self.request.user
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        finished = super().finalize_response(request, response, *args, **kwargs)
+        finished.headers["Cache-Control"] = "no-store"
+        return finished
 
     def get_queryset(self) -> McpServerQuerySet:
         everything = McpServer.objects.prefetch_related("users", "groups")
@@ -223,5 +228,5 @@ class ExportServersView(_ServerView):
         return HttpResponse(
             file,
             content_type=kind.media_type,
-            headers={"Content-Disposition": disposition, "Cache-Control": "no-store"},
+            headers={"Content-Disposition": disposition},
         )

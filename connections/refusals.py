@@ -7,13 +7,15 @@ from typing import Any
 
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from audit.correlation import correlation_id
 
 
 class RefusalError(APIException):
-    """A refusal that says its own sentence: it names fields or consequences and repeats nothing else."""
+    """A refusal that says its own sentence: it names fields or consequences and repeats nothing else.
+
+    The exception handler of the REST interface answers it with `response()`.
+    """
 
     def response(self) -> Response:
         """Return the answer in the contract's form."""
@@ -58,13 +60,6 @@ class ConfirmationMissingError(RefusalError):
 
     def members(self) -> dict[str, object]:
         return {"confirm": self.slug}
-
-
-class AnswersRefusals(APIView):
-    """A view whose `RefusalError`s are answered with their own code and sentence."""
-
-    def handle_exception(self, exc: Exception) -> Response:
-        return exc.response() if isinstance(exc, RefusalError) else super().handle_exception(exc)
 
 
 def refuse_unknown(data: Any, *, known: Collection[str]) -> None:
