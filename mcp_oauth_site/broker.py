@@ -48,7 +48,7 @@ def prepare_embedded_broker(settings: dict[str, Any]) -> None:
 
 def _redis(url: str) -> dict[str, Any]:
     return {
-        "broker_url": url,
+        "broker_url": f"redis+socket://{url.removeprefix('unix://')}" if url.startswith("unix://") else url,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         # With the defaults, the tasks of a killed worker come back after an hour.

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+from kombu.exceptions import OperationalError as BrokerError
 
 from mcp_oauth_site.env import is_loopback
 from mcp_oauth_site.startup import first_administrator_link, prepare_site
@@ -38,7 +40,12 @@ class Command(BaseCommand):
             raise CommandError(f"Port {port} is in use; choose another with --port.")
         _follow_port(port)
         self.stdout.write("Preparing the database and files …")
-        prepare_site()
+        try:
+            prepare_site()
+        except DatabaseError as error:
+            raise CommandError("DATABASE_URL names a database that cannot be used or migrated.") from error
+        except BrokerError as error:
+            raise CommandError("REDIS_URL names a broker that cannot be reached.") from error
         self.before_start()
         children = [*self.extra_children(), *_children(host, port, workers=options["workers"], only=only)]
         Supervisor(children).run(on_tick=self._once_listening(host, port) if only in {None, "web"} else lambda: None)
@@ -71,7 +78,7 @@ class Command(BaseCommand):
 
 def _children(host: str, port: int, *, workers: int, only: str | None) -> list[Child]:
     python = sys.executable
-    celery = [python, "-m", "celery", "-A", "mcp_oauth_site.celery"]
+    celery = [python, "-m", "celery", "--quiet", "-A", "mcp_oauth_site.celery"]
     serve = [python, "-m", "mcp_oauth_site.serve", "--host", host, "--port", str(port), "--workers", str(workers)]
     web, beat = Child("web", serve), Child("beat", [*celery, "beat", "--loglevel", "INFO"])
     worker = [*celery, "worker", "--loglevel", "INFO", "--concurrency", "4", "--without-gossip", "--without-mingle"]
