@@ -1,0 +1,162 @@
+"""Play administrator, browser and API client of this product for one scenario of the public conformance suite.
+
+The suite starts this program with the address of its MCP server as the last argument and tells the scenario by the
+environment. `ADAPTER_SITE` and the tokens say where the product runs. Exit code 1: the connection was not made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+
+MODERN = "2026-07-28"
+SITE = os.environ["ADAPTER_SITE"]
+TIMEOUT_SECONDS = 60
+
+
+class Product:
+    """The product's faces for one person who is administrator and user at once."""
+
+    def __init__(self) -> None:
+        self.api = requests.Session()
+        self.api.headers["Authorization"] = f"Bearer {os.environ['ADAPTER_TOKEN']}"
+        self.browser = requests.Session()
+        self._sign_in()
+
+    def post(self, path: str, **body: Any) -> requests.Response:
+        return self.api.post(f"{SITE}/api/v1/{path}", json=body, timeout=TIMEOUT_SECONDS)
+
+    def configure(self, url: str, context: dict[str, Any]) -> str:
+        slug = f"suite-{uuid.uuid4().hex[:12]}"
+        client = {name: context[name] for name in ("client_id", "client_secret") if name in context}
+        created = self.post("servers", name=slug, slug=slug, url=url, auth_type="oauth", **client)
+        assert created.status_code == 201, created.text
+        return slug
+
+    def connection(self, slug: str) -> str:
+        created = self.post("connections", server=slug)
+        assert created.status_code in (200, 201), created.text
+        return str(created.json()["id"])
+
+    def walk(self, link: str, state: str) -> bool:
+        """Open an authorize link in the browser and follow it to the end; say whether the connection was made."""
+        self.browser.get(link, headers={"Sec-Fetch-Site": "none"}, timeout=TIMEOUT_SECONDS)
+        told = self.api.get(f"{SITE}/api/v1/oauth/status/{state}", timeout=TIMEOUT_SECONDS)
+        return told.ok and told.json()["status"] == "completed"
+
+    def approve_issuer_change(self, slug: str) -> None:
+        page = self.browser.get(f"{SITE}/connections/", timeout=TIMEOUT_SECONDS)
+        self.browser.post(
+            f"{SITE}/servers/{slug}/approve-issuer",
+            data={"csrfmiddlewaretoken": _csrf(page.text)},
+            timeout=TIMEOUT_SECONDS,
+        )
+
+    def token(self, connection: str) -> str:
+        released = self.post(f"connections/{connection}/token")
+        return str(released.json()["access_token"]) if released.ok else ""
+
+    def _sign_in(self) -> None:
+        login = f"{SITE}/accounts/login/"
+        page = self.browser.get(login, timeout=TIMEOUT_SECONDS)
+        credentials = {"username": os.environ["ADAPTER_USER"], "password": os.environ["ADAPTER_PASSWORD"]}
+        answer = self.browser.post(
+            login, data={"csrfmiddlewaretoken": _csrf(page.text), **credentials}, timeout=TIMEOUT_SECONDS
+        )
+        assert "/accounts/login" not in answer.url, "could not sign in"
+
+
+class McpCalls:
+    """What a client of the brokered token sends to the MCP server, in the era of the scenario."""
+
+    def __init__(self, url: str, version: str) -> None:
+        self.url = url
+        self.version = version
+        self.session = ""
+
+    def plan(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self.version != MODERN:
+            about = {"name": "mcp-oauth-site", "version": "1"}
+            yield "initialize", {"protocolVersion": self.version, "capabilities": {}, "clientInfo": about}
+            yield "notifications/initialized", {}
+        yield "tools/list", {}
+        yield "tools/call", {"name": "test-tool", "arguments": {}}
+
+    def send(self, method: str, params: dict[str, Any], *, bearer: str) -> requests.Response:
+        headers = {"Accept": "application/json, text/event-stream", "Authorization": f"Bearer {bearer}"}
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
+        if not method.startswith("notifications/"):
+            message["id"] = str(uuid.uuid4())
+        if self.version == MODERN:
+            headers |= {"MCP-Protocol-Version": MODERN, "Mcp-Method": method}
+            if method == "tools/call":
+                headers["Mcp-Name"] = params["name"]
+            about = {"name": "mcp-oauth-site", "version": "1"}
+            prefix = "io.modelcontextprotocol"
+            message["params"] = {
+                **params,
+                "_meta": {
+                    f"{prefix}/protocolVersion": MODERN,
+                    f"{prefix}/clientCapabilities": {},
+                    f"{prefix}/clientInfo": about,
+                },
+            }
+        elif method != "initialize":
+            headers["MCP-Protocol-Version"] = self.version
+        if self.session:
+            headers["Mcp-Session-Id"] = self.session
+        answer = requests.post(self.url, json=message, headers=headers, timeout=TIMEOUT_SECONDS)
+        self.session = answer.headers.get("Mcp-Session-Id", self.session)
+        return answer
+
+
+def main() -> int:
+    url, version = sys.argv[-1], os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2025-11-25")
+    context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
+    product = Product()
+    slug = product.configure(url, context)
+    connection = product.connection(slug)
+    started = product.post("oauth/initiate", connection_id=connection)
+    if not started.ok or not product.walk(started.json()["authorization_url"], started.json()["state"]):
+        print("not connected:", started.text[:300], file=sys.stderr)
+        return 1
+    calls = McpCalls(url, version)
+    return 0 if all(_call(product, calls, slug, connection, step) for step in calls.plan()) else 1
+
+
+def _call(product: Product, calls: McpCalls, slug: str, connection: str, step: tuple[str, dict[str, Any]]) -> bool:
+    for _ in range(5):
+        answer = calls.send(*step, bearer=product.token(connection))
+        if answer.status_code not in (401, 403):
+            return answer.ok
+        report = {"status": answer.status_code, "www_authenticate": answer.headers.get("www-authenticate", "")}
+        advice = product.post(f"connections/{connection}/challenge", **report)
+        if advice.json().get("error") == "issuer_changed":
+            product.approve_issuer_change(slug)
+            advice = product.post(f"connections/{connection}/challenge", **report)
+        action = advice.json().get("action")
+        if action == "retry":
+            continue
+        if action != "authorize":
+            print("gave up:", advice.text[:300], file=sys.stderr)
+            return False
+        if not product.walk(advice.json()["authorization_url"], advice.json()["state"]):
+            return False
+    return False
+
+
+def _csrf(page: str) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+    assert found, "the page has no form"
+    return found.group(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

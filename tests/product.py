@@ -1,0 +1,108 @@
+"""The product as people run it: a process of its own, its own data folder, a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Product:
+    """A running product. `password` is that of both users: `admin` (superuser) and `alice`."""
+
+    url: str
+    environment: dict[str, str]
+    password: str
+    log: Path
+
+    def manage(self, *arguments: str, given: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a management command beside it."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT, env=self.environment, input=given, text=True, capture_output=True, check=check,
+        )  # fmt: skip
+
+    def api_token(self, user: str, *scopes: str) -> str:
+        """A fresh personal API token."""
+        named = [word for scope in scopes for word in ("--scope", scope)]
+        return self.manage("create_api_token", user, *named).stdout.strip()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_product(folder: Path, *, workers: bool = False, **environment: str) -> Iterator[Product]:
+    """Migrate, make two users, serve, and stop again.
+
+    Args:
+        folder: For data and log.
+        workers: Run `manage.py up` with worker and beat instead of the web process alone.
+        environment: Further settings.
+    """
+    port = free_port()
+    url = f"http://localhost:{port}"
+    data = folder / "data"
+    log = folder / "product.log"
+    settings = {
+        **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
+        "PUBLIC_URL": url, "DATA_DIR": str(data), "DEBUG": "true", "EGRESS_ALLOW": "localhost,127.0.0.1",
+        "PYTHONUNBUFFERED": "1", **environment,
+    }  # fmt: skip
+    product = Product(url, settings, secrets.token_urlsafe(12), log)
+    product.manage("migrate", "-v0")
+    product.manage("shell", "-v0", "-c", _USERS.format(password=product.password))
+    roles = [] if workers else ["--only", "web"]
+    command = [sys.executable, "manage.py", "up", "--port", str(port), *roles]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=settings, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        wait_for(f"{url}/healthz", process=process, log=log)
+        yield product
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for(url: str, *, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+    """Wait until something answers there with 200."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise AssertionError(f"nothing answers at {url}: {log.read_text()[-3000:]}")
+
+
+_USERS = """
+from django.contrib.auth.models import User
+User.objects.create_superuser("admin", "admin@example.com", "{password}")
+User.objects.create_user("alice", "alice@example.com", "{password}")
+"""
