@@ -12,6 +12,7 @@ from django.forms import modelform_factory
 from encrypted_model_fields import fields as encrypted
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest_django.fixtures import Settings
 
 from connections.models import Connection, McpServer, TokenSet
 from connections.sealing import Ciphertext, seal, unseal
@@ -118,7 +119,7 @@ def test_another_key_opens_nothing_and_changes_nothing(granted: Connection, monk
 
 
 def test_a_new_key_in_front_still_opens_what_the_old_one_sealed(
-    granted: Connection, monkeypatch: pytest.MonkeyPatch, settings: object
+    granted: Connection, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     old = [Fernet(key) for key in settings.FIELD_ENCRYPTION_KEY]
     monkeypatch.setattr(encrypted, "CRYPTER", MultiFernet([Fernet(Fernet.generate_key()), *old]))
