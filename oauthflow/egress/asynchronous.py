@@ -202,6 +202,7 @@ async def _incoming(response: httpcore2.Response, *, budget: Budget) -> httpx2.R
 
 
 def _verdict(error: Exception) -> FlowError:
-    if isinstance(error, httpcore2.RemoteProtocolError):
+    # It wraps the parser's complaint, unless the server said nothing at all.
+    if isinstance(error, httpcore2.RemoteProtocolError) and isinstance(error.args[0], Exception):
         return MalformedResponseError("the response is not HTTP")
     return TransportError(f"no response: {type(error).__name__}")

@@ -192,8 +192,9 @@ def _redirect_target(request: Request, *, response: Response) -> str:
 
 
 def _received(answer: requests.Response, *, url: ParsedUrl, budget: Budget) -> Response:
-    budget.require_size(len(answer.content))
-    return Response(answer.status_code, url=url.url, headers=lower_case_headers(answer), body=answer.content)
+    body = answer.content or b""
+    budget.require_size(len(body))
+    return Response(answer.status_code, url=url.url, headers=lower_case_headers(answer), body=body)
 
 
 def _judge_status(response: Response, *, request: Request) -> Response:
@@ -245,9 +246,9 @@ def _verdict(error: BaseException) -> FlowError:
     chain = list(_chain(error))
     if any(isinstance(one, requests.Timeout | ConnectionTimeoutError | TimeoutError) for one in chain):
         return ResponseTimeoutError("no response in time")
-    malformed = (DecodeError, InvalidHeader, http.client.LineTooLong, http.client.BadStatusLine)
+    cut_short = (ConnectionError, http.client.IncompleteRead)
     for one in chain:
-        if isinstance(one, malformed) and not isinstance(one, ConnectionError):
+        if isinstance(one, DecodeError | InvalidHeader | http.client.HTTPException) and not isinstance(one, cut_short):
             return MalformedResponseError("the response is not HTTP as we read it")
     return TransportError(f"no response: {type(error).__name__}")
 
