@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+import httpx2
 import uvicorn
 
 from .introspection import IntrospectionTokenVerifier, Introspector
@@ -27,16 +28,18 @@ def main() -> None:
     resource = options.resource or f"http://{options.host}:{options.port}{_PATHS[options.transport]}"
     introspector = Introspector(
         endpoint=options.introspection_endpoint or f"{issuer}/introspect",
-        client_id=options.introspection_client_id,
-        # By environment: the process list shows everybody the command line.
-        client_secret=os.environ.get("NOTES_SERVER_SECRET", _DEMONSTRATION_SECRET),
         issuer=issuer,
         resource=resource,
         cache_seconds=options.introspection_cache_seconds,
     )
+    # By environment: the process list shows everybody the command line.
+    credentials = (options.introspection_client_id, os.environ.get("NOTES_SERVER_SECRET", _DEMONSTRATION_SECRET))
+    token_verifier = IntrospectionTokenVerifier(
+        introspector, http=httpx2.AsyncClient(auth=credentials, timeout=5.0, trust_env=False)
+    )
     auth = auth_settings(issuer=issuer, resource=resource)
     build = streamable_http_app if options.transport == "streamable-http" else sse_app
-    app = build(store, auth=auth, token_verifier=IntrospectionTokenVerifier(introspector), host=options.host)
+    app = build(store, auth=auth, token_verifier=token_verifier, host=options.host)
     print(f"Notes server: {resource}", flush=True)
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning", access_log=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx2
 from mcp.server.auth.provider import AccessToken
@@ -19,11 +19,9 @@ class IntrospectionUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Introspector:
-    """Where to ask, and as whom. The issuer and our own resource URL are what the answers have to name."""
+    """Where to ask. The issuer and our own resource URL are what the answers have to name."""
 
     endpoint: str
-    client_id: str
-    client_secret: str = field(repr=False)
     issuer: str
     resource: str
     cache_seconds: float = 5.0
@@ -42,11 +40,10 @@ class IntrospectionTokenVerifier:
     The cache is keyed by SHA-256, so that a dump of this process's cache opens nothing.
     """
 
-    def __init__(self, introspector: Introspector) -> None:
+    def __init__(self, introspector: Introspector, *, http: httpx2.AsyncClient) -> None:
         self._introspector = introspector
+        self._http = http
         self._answers: dict[bytes, _Answer] = {}
-        credentials = httpx2.BasicAuth(introspector.client_id, introspector.client_secret)
-        self._http = httpx2.AsyncClient(auth=credentials, timeout=5.0, trust_env=False)
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return what the token grants here, or None where it grants nothing here."""

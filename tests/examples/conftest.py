@@ -19,17 +19,23 @@ _ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def issuer(tmp_path_factory: pytest.TempPathFactory, notes_port: int) -> Iterator[str]:
+def issuer(tmp_path_factory: pytest.TempPathFactory, notes_port: int, sse_port: int) -> Iterator[str]:
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     options = ["--port", str(port), "--data", str(tmp_path_factory.mktemp("authorization_server"))]
     options += ["--issuer", url, "--resource", f"http://127.0.0.1:{notes_port}/mcp"]
+    options += ["--resource", f"http://127.0.0.1:{sse_port}/sse"]
     with _process("examples.authorization_server", options, ready=f"{url}/.well-known/oauth-authorization-server"):
         yield url
 
 
 @pytest.fixture(scope="session")
 def notes_port() -> int:
+    return _free_port()
+
+
+@pytest.fixture(scope="session")
+def sse_port() -> int:
     return _free_port()
 
 
@@ -41,6 +47,15 @@ def notes_url(tmp_path_factory: pytest.TempPathFactory, notes_port: int, issuer:
     options += ["--introspection-cache-seconds", "0"]
     with _process("examples.notes_server", options, ready=f"{origin}/.well-known/oauth-protected-resource/mcp"):
         yield f"{origin}/mcp"
+
+
+@pytest.fixture(scope="session")
+def sse_url(tmp_path_factory: pytest.TempPathFactory, sse_port: int, issuer: str) -> Iterator[str]:
+    origin = f"http://127.0.0.1:{sse_port}"
+    options = ["--port", str(sse_port), "--data", str(tmp_path_factory.mktemp("sse_server")), "--issuer", issuer]
+    options += ["--transport", "sse"]
+    with _process("examples.notes_server", options, ready=f"{origin}/.well-known/oauth-protected-resource/sse"):
+        yield f"{origin}/sse"
 
 
 @pytest.fixture
