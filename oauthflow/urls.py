@@ -29,4 +29,5 @@ _pages: list[URLPattern | URLResolver] = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include((_pages, "oauthflow"))),
+    path("api/v1/", include("oauthflow.urls_api")),
 ]
