@@ -97,5 +97,9 @@ def spending(budget: Budget) -> Iterator[None]:
 
 
 def current_budget() -> Budget:
-    """Return the budget of the exchange under way; outside of one, a fresh one for metadata."""
-    return _current.get(None) or Budget(Limits.METADATA)
+    """Return the budget of the exchange under way.
+
+    Raises:
+        LookupError: There is none, so nothing may be opened.
+    """
+    return _current.get()
