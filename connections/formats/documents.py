@@ -59,6 +59,11 @@ def _parse(text: str) -> Any:
 
 
 def _read_yaml(text: str) -> Any:
+    for event in yaml.parse(text):
+        if isinstance(event, yaml.AliasEvent):  # They can blow up a small file.
+            raise UnreadableFileError("The file uses YAML aliases, which are not read here.")
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+            raise UnreadableFileError("The file uses YAML tags, which are not read here.")
     loader = _PlainLoader(text)
     try:
         return loader.get_single_data()
@@ -80,12 +85,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML's safe subset without aliases, which can blow up a small file, and without duplicate names."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise UnreadableFileError("The file uses YAML aliases, which are not read here.")
-        return super().compose_node(parent, index)
+    """YAML's safe subset; a name that stands twice in one object is refused and does not hide the first."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         found = super().construct_mapping(node, deep=deep)
