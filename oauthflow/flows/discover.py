@@ -36,6 +36,7 @@ from oauthflow.protocol.errors import (
 from oauthflow.protocol.messages import Request, Response
 from oauthflow.protocol.metadata import AuthorizationServerMetadata, ProtectedResourceMetadata
 from oauthflow.protocol.retry_after import require_available
+from oauthflow.protocol.urls import parse_http_url
 
 from .keep_discovery import keep_discovery, keep_failure
 
@@ -83,8 +84,8 @@ def discover(
         return _configured_by_hand(server)
     kept = ServerDiscovery.objects.select_related("authorization_server").filter(server=server).first()
     if kept is not None and not fresh and challenge is None:
-        if kept.is_fresh(now=now):
-            return _from_cache(kept)
+        if kept.is_fresh(now=now) and not kept.new_issuer:
+            return _from_cache(kept, assume_pkce=server.assume_pkce)
         _refuse_while_failure_is_recent(kept, now=now)
     try:
         found = _ask(server, http=http, challenge=challenge, approved_issuer=kept.issuer if kept else "")
@@ -108,11 +109,13 @@ def _configured_by_hand(server: McpServer) -> Discovered:
     return Discovered(metadata, "", "", None, None, False, {})
 
 
-def _from_cache(kept: ServerDiscovery) -> Discovered:
+def _from_cache(kept: ServerDiscovery, *, assume_pkce: bool) -> Discovered:
     if kept.authorization_server is None:
         raise DiscoveryError("the cache names no authorization server")
+    metadata = kept.authorization_server.metadata
+    require_pkce(metadata, assume_s256=assume_pkce)
     return Discovered(
-        metadata=kept.authorization_server.metadata,
+        metadata=metadata,
         source_url=kept.authorization_server.source_url,
         resource=kept.resource,
         scopes_supported=kept.scopes_supported,
@@ -228,9 +231,10 @@ def _first_usable(
 
 
 def _metadata_of(server: McpServer, issuer: str, *, http: Egress) -> tuple[AuthorizationServerMetadata, str]:
-    accepted = server.accepted_issuer or profile_of(server.profile).accepted_issuer
     problem: FlowError | None = None
-    for url in authorization_server_urls(issuer):
+    urls = authorization_server_urls(issuer)
+    accepted = _second_spelling(server, issuer)
+    for url in urls:
         response = _get(url, http=http, step="authorization-server metadata")
         if response is None:
             continue
@@ -244,6 +248,14 @@ def _metadata_of(server: McpServer, issuer: str, *, http: Egress) -> tuple[Autho
         http.trace.verdict("usable")
         return found, url
     raise problem or DiscoveryError(f"{issuer} publishes no metadata at any of its well-known addresses")
+
+
+def _second_spelling(server: McpServer, issuer: str) -> str:
+    """The other issuer that the metadata may name; not at an origin that only the MCP server vouches for. D-12, U12."""
+    accepted = server.accepted_issuer or profile_of(server.profile).accepted_issuer
+    if not accepted or issuer == server.issuer:
+        return accepted
+    return accepted if parse_http_url(accepted).origin == parse_http_url(issuer).origin else ""
 
 
 def _get(url: str, *, http: Egress, step: str) -> Response | None:
