@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from django.db import transaction
+from django.db.models import Q
 
 from audit.events import AuditEvent
 from audit.record import record
@@ -75,7 +76,8 @@ def approve_issuer_change(server: McpServer, *, actor: User, now: datetime) -> b
         old, kept.issuer, kept.new_issuer = kept.issuer, kept.new_issuer, ""
         kept.authorization_server, kept.expires_at = None, None
         kept.save()
-        Connection.objects.filter(server=server, status=Connection.Status.ISSUER_CHANGED).update(
+        waiting = Q(tokens__isnull=False) | Q(status=Connection.Status.ISSUER_CHANGED)
+        Connection.objects.filter(waiting, server=server).update(
             status=Connection.Status.REAUTH_REQUIRED, reason="issuer_changed"
         )
         TokenSet.objects.filter(connection__server=server).delete()
@@ -99,12 +101,15 @@ def _has_moved(server: McpServer, found: Discovered, *, kept: ServerDiscovery) -
 
 def _stop_connections(server: McpServer, found: Discovered, *, kept: ServerDiscovery) -> None:
     with transaction.atomic():
-        ServerDiscovery.objects.filter(pk=kept.pk).update(new_issuer=found.issuer)
-        Connection.objects.filter(server=server, tokens__isnull=False).update(
-            status=Connection.Status.ISSUER_CHANGED, reason="issuer_changed"
+        noticed = ServerDiscovery.objects.filter(pk=kept.pk).exclude(new_issuer=found.issuer)
+        is_news = noticed.update(new_issuer=found.issuer)
+        working = Connection.objects.filter(server=server, tokens__isnull=False).exclude(
+            status=Connection.Status.ISSUER_CHANGED
         )
-        record(
-            AuditEvent.ISSUER_CHANGED,
-            server=server.slug,
-            details={"old_issuer": kept.issuer, "new_issuer": found.issuer},
-        )
+        stopped = working.update(status=Connection.Status.ISSUER_CHANGED, reason="issuer_changed")
+        if is_news or stopped:
+            record(
+                AuditEvent.ISSUER_CHANGED,
+                server=server.slug,
+                details={"old_issuer": kept.issuer, "new_issuer": found.issuer},
+            )
