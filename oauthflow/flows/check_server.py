@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from connections.models import FlowTrace, McpServer
 from connections.profiles import profile_of
-from oauthflow.conf import metadata_document_url, redirect_uri
+from oauthflow.conf import redirect_uri
 from oauthflow.protocol.errors import FlowError, NoClientError
-from oauthflow.protocol.registration import RegistrationMethod, choose_registration
+from oauthflow.protocol.registration import RegistrationMethod
 
 from .attempt import traced
 from .discover import Discovered, discover
+from .register_client import registration_method
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -51,14 +52,7 @@ def check_server(server: McpServer, *, user: User | None, now: datetime) -> Flow
 
 
 def _verdict(server: McpServer, found: Discovered) -> str:
-    profile = profile_of(server.profile)
-    policy = server.registration if server.registration != "auto" else profile.registration
-    method = choose_registration(
-        policy=policy,
-        has_client_id=bool(server.client_id),
-        metadata=found.metadata,
-        metadata_document_url=metadata_document_url(),
-    )
+    method = registration_method(server, found)
     said = [f"People can connect. The sign-in service {found.issuer} {_WAYS[method]}."]
     if method == RegistrationMethod.PRE_REGISTERED:
         said.append(f"Its client must have the redirect URI {redirect_uri()}.")
@@ -66,7 +60,7 @@ def _verdict(server: McpServer, found: Discovered) -> str:
         said.append("The server follows the rules of revision 2025-03-26: it publishes no metadata about itself.")
     if found.metadata.revocation_endpoint is None:
         said.append("It offers no revocation: disconnecting forgets the tokens here only.")
-    return " ".join([*said, profile.note]).strip()
+    return " ".join([*said, profile_of(server.profile).note]).strip()
 
 
 def _what_to_register(server: McpServer) -> str:

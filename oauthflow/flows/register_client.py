@@ -64,13 +64,7 @@ def resolve_client(server: McpServer, found: Discovered, *, scope: str, http: Eg
 
     Spec: MCP client registration; RFC 7591 §3. R-01, R-02, R-18 to R-21.
     """
-    policy = server.registration if server.registration != "auto" else profile_of(server.profile).registration
-    method = choose_registration(
-        policy=policy,
-        has_client_id=bool(server.client_id),
-        metadata=found.metadata,
-        metadata_document_url=metadata_document_url(),
-    )
+    method = registration_method(server, found)
     if method == RegistrationMethod.PRE_REGISTERED:
         return _pre_registered(server, found)
     if method == RegistrationMethod.METADATA_DOCUMENT:
@@ -79,6 +73,28 @@ def resolve_client(server: McpServer, found: Discovered, *, scope: str, http: Eg
         server, found, scope=scope, http=http, now=now
     )
     return Client(registered_credentials(registration), method, registration)
+
+
+def registration_method(server: McpServer, found: Discovered) -> RegistrationMethod:
+    """Return the way to a client id at the discovered issuer; nothing is sent.
+
+    Raises:
+        NoClientError: There is none, or the client entered by hand belongs to another issuer. R-20.
+    """
+    policy = server.registration if server.registration != "auto" else profile_of(server.profile).registration
+    method = choose_registration(
+        policy=policy,
+        has_client_id=bool(server.client_id),
+        metadata=found.metadata,
+        metadata_document_url=metadata_document_url(),
+    )
+    elsewhere = server.client_issuer and server.client_issuer != found.issuer
+    if method == RegistrationMethod.PRE_REGISTERED and elsewhere:
+        raise NoClientError(
+            f"client {server.client_id} belongs to {server.client_issuer}; the server now uses {found.issuer}. "
+            f"Register a client there with the redirect URI {redirect_uri()} and enter it."
+        )
+    return method
 
 
 def credentials_of(
@@ -124,11 +140,6 @@ def reset_registration(server: McpServer, *, actor: User) -> int:
 
 
 def _pre_registered(server: McpServer, found: Discovered) -> Client:
-    if server.client_issuer and server.client_issuer != found.issuer:
-        raise NoClientError(
-            f"client {server.client_id} belongs to {server.client_issuer}; the server now uses {found.issuer}. "
-            f"Register a client there with the redirect URI {redirect_uri()} and enter it."
-        )
     if not server.client_issuer:
         server.client_issuer = found.issuer
         McpServer.objects.filter(pk=server.pk).update(client_issuer=found.issuer)
@@ -211,6 +222,7 @@ def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *,
     registration.registration_access_token_sealed = registered.registration_access_token
     with transaction.atomic():
         # Two sign-ins may register at the same time: the later one stays active, both finish with their own.
+        McpServer.objects.select_for_update().get(pk=server.pk)
         server.registrations.filter(issuer=found.issuer, status=ClientRegistration.Status.ACTIVE).update(
             status=ClientRegistration.Status.SUPERSEDED
         )
