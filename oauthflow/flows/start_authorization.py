@@ -142,18 +142,21 @@ def _check_may_connect(connection: Connection, *, user: User) -> None:
 
 def _scope(connection: Connection, found: Discovered, *, additional: str, challenge: BearerChallenge | None) -> str:
     server = connection.server
-    challenged = (challenge.scope if challenge else None) or found.challenge_scope
+    met = challenge.scope if challenge else None
+    offered = found.metadata.scopes_supported
     first = initial_scopes(
         configured=server.scopes,
-        challenge=challenged,
+        challenge=met or found.challenge_scope,
         scopes_supported=found.scopes_supported,
-        as_scopes_supported=found.metadata.scopes_supported,
+        as_scopes_supported=offered,
     )
+    # What a client has just met counts beside what is configured; read by the same rules as a first challenge. S-12.
+    stepped = initial_scopes(configured="", challenge=met, scopes_supported=None, as_scopes_supported=offered)
     wanted = format_scope(
         parse_scope(first)
+        | parse_scope(stepped)
         | parse_scope(additional)
         | parse_scope(profile_of(server.profile).scopes)
-        | parse_scope((challenge.scope if challenge else None) or "")
     )
     if connection.issuer != found.issuer or (server.scopes and challenge is None and not additional):
         return wanted
