@@ -44,6 +44,11 @@ def traced(
 def _keep(kept: FlowTrace, trace: Trace, *, error: FlowError | None) -> None:
     kept.steps = trace.as_json()
     with transaction.atomic():
+        # Waiting for another server, we may have lost what this was about.
+        if not McpServer.objects.filter(pk=kept.server_id).exists():
+            return
+        if kept.connection_id and not Connection.objects.filter(pk=kept.connection_id).exists():
+            kept.connection = None
         kept.save()
         newest = FlowTrace.objects.filter(server=kept.server).values_list("pk", flat=True)[: FlowTrace.KEPT_PER_SERVER]
         FlowTrace.objects.filter(server=kept.server).exclude(pk__in=list(newest)).delete()
