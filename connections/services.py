@@ -185,11 +185,14 @@ def refresh_due_at(tokens: TokenResponse, *, has_refresh_token: bool, now: datet
 
 
 def lease_for_refresh(token_set: TokenSet, *, owner: str, until: datetime, now: datetime) -> bool:
-    """Take the right to refresh this generation for a while by one conditional UPDATE; say whether it was free."""
+    """Take the right to refresh this generation for a while by one conditional UPDATE; say whether it was free.
+
+    Who read the row before the last attempt does not get it: that attempt's outcome is the answer, good or bad.
+    """
     free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=now)
-    taken = TokenSet.objects.filter(free, pk=token_set.pk, generation=token_set.generation).update(
-        lease_owner=owner, lease_expires_at=until
-    )
+    taken = TokenSet.objects.filter(
+        free, pk=token_set.pk, generation=token_set.generation, refresh_failures=token_set.refresh_failures
+    ).update(lease_owner=owner, lease_expires_at=until)
     return bool(taken)
 
 

@@ -59,9 +59,12 @@ def usable_access_token(connection: Connection, *, now: datetime, refused: Secre
     if not token_set.refresh_token_sealed:
         if still_works:
             return _given_out(connection, token_set, access_token, now=now)
-        require_reauthorization(connection, reason="no_refresh_token", generation=token_set.generation)
+        if connection.status != Connection.Status.REAUTH_REQUIRED:
+            require_reauthorization(connection, reason="no_refresh_token", generation=token_set.generation)
         raise AuthorizationRequiredError("the token is over and cannot be refreshed", reason="no_refresh_token")
     if still_works and token_set.next_attempt_at is not None and token_set.next_attempt_at > now:
+        return _given_out(connection, token_set, access_token, now=now)
+    if connection.status == Connection.Status.REAUTH_REQUIRED and still_works:
         return _given_out(connection, token_set, access_token, now=now)
     try:
         refresh_connection(connection, now=now, trigger="refused" if is_refused else "use")
@@ -85,6 +88,8 @@ def is_due(token_set: TokenSet, *, now: datetime) -> bool:
 
 
 def _stored(connection: Connection) -> TokenSet:
+    """Read the tokens, and the state as it is now: another process may have changed it since."""
+    connection.refresh_from_db(fields=("status", "reason"))
     token_set = connection.token_set
     if connection.status == Connection.Status.ISSUER_CHANGED:
         raise IssuerChangedError("waits for an administrator")
@@ -103,5 +108,7 @@ def _open(connection: Connection, token_set: TokenSet) -> Secret:
 
 
 def _given_out(connection: Connection, token_set: TokenSet, access_token: Secret, *, now: datetime) -> UsableToken:
+    if connection.status == Connection.Status.KEY_UNAVAILABLE:  # the key is back
+        mark(connection, status=Connection.Status.ACTIVE, reason="")
     touch(connection, now=now)
     return UsableToken(access_token, token_set.token_type, token_set.expires_at, token_set.scope, token_set.resource)

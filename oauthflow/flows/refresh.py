@@ -11,6 +11,7 @@ import time
 import uuid
 from datetime import datetime, timedelta
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING
 
 from connections.models import Connection, FlowTrace, TokenSet
@@ -31,6 +32,7 @@ from oauthflow.protocol.errors import (
     FlowError,
     GrantRefusedError,
     IssuerChangedError,
+    NoClientError,
     ResponseTimeoutError,
     SecretUnreadableError,
     TransportError,
@@ -41,6 +43,7 @@ from oauthflow.protocol.token_endpoint import TokenResponse, read_token_response
 
 from .attempt import traced
 from .register_client import credentials_of, supersede
+from .revoke import revoke_upstream
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -56,7 +59,8 @@ def refresh_connection(connection: Connection, *, now: datetime, trigger: str, a
     Args:
         connection: The connection; its status is updated in place.
         now: Aware UTC.
-        trigger: Why, for the record: use, refused, schedule, request.
+        trigger: Why, for the record: use, refused, schedule, request. A person's request is tried even in the pause
+            after a failure, and even with a grant that was refused before.
         actor: Who asked for it, None for the system.
 
     Raises:
@@ -71,19 +75,40 @@ def refresh_connection(connection: Connection, *, now: datetime, trigger: str, a
     token_set = (
         TokenSet.objects.select_related("connection__server", "registration").filter(connection=connection).first()
     )
-    if connection.status == Connection.Status.ISSUER_CHANGED:
-        raise IssuerChangedError("waits for an administrator")
     if token_set is None or not token_set.refresh_token_sealed:
         raise AuthorizationRequiredError("there is no refresh token", reason=connection.reason or "no_refresh_token")
-    request = _request(token_set, now=now)
+    _check_worth_trying(token_set, trigger=trigger, now=now)
+    try:
+        request = _request(token_set, now=now)
+    except NoClientError as error:
+        _pause(token_set, error, owner=token_set.lease_owner, actor=actor, now=now)
+        raise
     owner = str(uuid.uuid4())
     until = now + timedelta(seconds=configuration().lease_seconds)
     if lease_for_refresh(token_set, owner=owner, until=until, now=now):
         _exchange(token_set, request, owner=owner, trigger=trigger, actor=actor, now=now)
     else:
         _wait_for_the_winner(token_set)
-    connection.refresh_from_db()
+    try:
+        connection.refresh_from_db()
+    except Connection.DoesNotExist:
+        raise AuthorizationRequiredError("deleted meanwhile", reason="disconnected") from None
     return connection
+
+
+def _check_worth_trying(token_set: TokenSet, *, trigger: str, now: datetime) -> None:
+    connection = token_set.connection
+    if connection.status == Connection.Status.ISSUER_CHANGED:
+        raise IssuerChangedError("waits for an administrator")
+    if trigger == "request":
+        return
+    if connection.status == Connection.Status.REAUTH_REQUIRED:
+        raise AuthorizationRequiredError("the grant was refused before", reason=connection.reason)
+    if token_set.next_attempt_at is not None and token_set.next_attempt_at > now:
+        if connection.reason in (Code.INVALID_CLIENT, Code.UNAUTHORIZED_CLIENT):
+            raise ClientRefusedError("refused a moment ago", code=Code(connection.reason))
+        wait = ceil((token_set.next_attempt_at - now).total_seconds())
+        raise ServerUnavailableError("pausing after a failed refresh", retry_after=wait)
 
 
 def _request(token_set: TokenSet, *, now: datetime) -> Request:
@@ -127,7 +152,23 @@ def _exchange(
     except FlowError as error:
         _pause(token_set, error, owner=owner, actor=actor, now=now)
         raise
-    store_refreshed(token_set, tokens, lease_owner=owner, actor=actor, trigger=trigger, now=now)
+    if not store_refreshed(token_set, tokens, lease_owner=owner, actor=actor, trigger=trigger, now=now):
+        _give_back_unless_replaced(token_set, tokens, actor=actor, now=now)
+
+
+def _give_back_unless_replaced(
+    token_set: TokenSet, tokens: TokenResponse, *, actor: User | None, now: datetime
+) -> None:
+    """Somebody disconnected while the answer was on its way: what came is revoked, not kept. F23."""
+    if TokenSet.objects.filter(pk=token_set.pk).exists():
+        return  # newer tokens of the same grant are stored; revoking these might end the grant
+    revoke_upstream(
+        token_set,
+        [("refresh_token", tokens.refresh_token), ("access_token", tokens.access_token)],
+        actor=actor,
+        now=now,
+    )
+    raise AuthorizationRequiredError("disconnected meanwhile", reason="disconnected")
 
 
 def _pause(token_set: TokenSet, error: FlowError, *, owner: str, actor: User | None, now: datetime) -> None:
@@ -145,12 +186,14 @@ def _wait_for_the_winner(token_set: TokenSet) -> None:
     """Wait until the row changes; the winner's result is ours too."""
     deadline = time.monotonic() + configuration().lease_wait_seconds
     while time.monotonic() < deadline:
-        current = TokenSet.objects.filter(pk=token_set.pk).first()
+        current = TokenSet.objects.select_related("connection").filter(pk=token_set.pk).first()
         if current is None:
             raise AuthorizationRequiredError("disconnected meanwhile", reason="disconnected")
         if current.generation != token_set.generation:
             return
         if not current.lease_owner:
+            if current.connection.status == Connection.Status.REAUTH_REQUIRED:
+                raise AuthorizationRequiredError("the grant was refused", reason=current.connection.reason)
             raise TransportError("the refresh that was waited for failed", code=Code.TEMPORARILY_UNAVAILABLE)
         time.sleep(_POLL_SECONDS)
     raise ResponseTimeoutError("another refresh of this connection takes too long")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from connections.models import Connection, FlowTrace, TokenSet
-from connections.sealing import Sealed
 from connections.services import forget_grant
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.client_auth import ClientCredentials
-from oauthflow.protocol.errors import FlowError
+from oauthflow.protocol.errors import FlowError, SecretUnreadableError
 from oauthflow.protocol.revocation import read_revocation_response, revocation_request
+from oauthflow.protocol.secret import Secret
 
 from .attempt import traced
 from .register_client import credentials_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+Hint: TypeAlias = Literal["refresh_token", "access_token"]
 
 
 def revoke_connection(connection: Connection, *, actor: User | None, reason: str, now: datetime) -> Connection:
@@ -30,12 +33,20 @@ def revoke_connection(connection: Connection, *, actor: User | None, reason: str
     )
     outcome = "nothing stored"
     if token_set is not None:
-        outcome = _revoke_upstream(token_set, actor=actor, now=now) if token_set.revocation_endpoint else "unsupported"
+        outcome = _revoke_stored(token_set, actor=actor, now=now)
     forget_grant(connection, actor=actor, reason=reason or "disconnected", revoked_upstream=outcome)
     return connection
 
 
-def _revoke_upstream(token_set: TokenSet, *, actor: User | None, now: datetime) -> str:
+def revoke_upstream(
+    token_set: TokenSet, tokens: Sequence[tuple[Hint, Secret | None]], *, actor: User | None, now: datetime
+) -> str:
+    """Revoke these tokens where those of `token_set` came from; return `yes`, `unsupported` or why it failed.
+
+    The refresh token goes first: it is the grant. Servers that end only what they are told get both.
+    """
+    if not token_set.revocation_endpoint:
+        return "unsupported"
     connection = token_set.connection
     try:
         with traced(connection.server, kind=FlowTrace.Kind.REVOKE, connection=connection, user=actor) as http:
@@ -45,28 +56,35 @@ def _revoke_upstream(token_set: TokenSet, *, actor: User | None, now: datetime) 
                 auth_method=token_set.auth_method,
                 registration=token_set.registration,
             )
-            _send(token_set, client, http=http, now=now)
+            for hint, token in tokens:
+                if token:
+                    _send(token_set, client, hint=hint, token=token, http=http, now=now)
     except FlowError as error:
         return f"failed: {error.code}"
     return "yes"
 
 
-def _send(token_set: TokenSet, client: ClientCredentials, *, http: Egress, now: datetime) -> None:
-    """The refresh token first: it is the grant. Servers that end only what they are told get both."""
-    both: list[tuple[Literal["refresh_token", "access_token"], Sealed]] = [
-        ("refresh_token", token_set.refresh_token_sealed),
-        ("access_token", token_set.access_token_sealed),
-    ]
-    for hint, sealed in both:
-        if not sealed:
-            continue
-        request = revocation_request(
-            endpoint=token_set.revocation_endpoint,
-            token=sealed.reveal(),
-            hint=hint,
-            client=client,
-            issuer=token_set.issuer,
-            now=now,
-        )
-        read_revocation_response(http.send(request, limits=Limits.REGISTRATION, step=f"revoke {hint}"))
-        http.trace.verdict("revoked")
+def _revoke_stored(token_set: TokenSet, *, actor: User | None, now: datetime) -> str:
+    try:
+        tokens: list[tuple[Hint, Secret | None]] = [
+            ("refresh_token", token_set.refresh_token_sealed.reveal()),
+            ("access_token", token_set.access_token_sealed.reveal()),
+        ]
+    except SecretUnreadableError as error:
+        return f"failed: {error.code}"
+    return revoke_upstream(token_set, tokens, actor=actor, now=now)
+
+
+def _send(
+    token_set: TokenSet, client: ClientCredentials, *, hint: Hint, token: Secret, http: Egress, now: datetime
+) -> None:
+    request = revocation_request(
+        endpoint=token_set.revocation_endpoint,
+        token=token,
+        hint=hint,
+        client=client,
+        issuer=token_set.issuer,
+        now=now,
+    )
+    read_revocation_response(http.send(request, limits=Limits.REVOCATION, step=f"revoke {hint}"))
+    http.trace.verdict("revoked")
