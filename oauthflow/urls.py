@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from .graphql.view import GraphQLView
 from .views import callback, client_metadata, connect, connections, paste, result, staff
 
 _pages: list[URLPattern | URLResolver] = [
@@ -29,5 +30,6 @@ _pages: list[URLPattern | URLResolver] = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include((_pages, "oauthflow"))),
+    path("graphql", GraphQLView.as_view(), name="graphql"),
     path("api/v1/", include("oauthflow.urls_api")),
 ]

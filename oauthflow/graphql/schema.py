@@ -1,0 +1,10 @@
+"""The GraphQL schema. Public contract, section 5."""
+
+from __future__ import annotations
+
+import graphene
+
+from .mutations import Mutation
+from .queries import Query
+
+schema = graphene.Schema(query=Query, mutation=Mutation)

@@ -1,0 +1,143 @@
+"""`POST /graphql`: JSON in, JSON out; a session with its CSRF token, or an API token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import structlog
+from graphql import GraphQLError, execute_sync
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from audit.correlation import correlation_id
+from oauthflow.error_responses import NO_STORE, graphql_payload
+from oauthflow.protocol.codes import Code
+from oauthflow.protocol.errors import FlowError
+
+from .access import RefusedError
+from .documents import MAX_BODY_BYTES, InvalidDocumentError, executable_document
+from .schema import schema
+
+_MALFORMED: Final = frozenset({405, 406, 415})
+_UNFORESEEN: Final = "Something went wrong here. An administrator finds it in the log by the correlation id."
+_log = structlog.get_logger("oauthflow.graphql")
+
+
+class ShortJsonParser(BaseParser):
+    """JSON of at most 64 KiB, without repeated names and without NaN."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        body: bytes = stream.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise ParseError(f"The body is longer than {MAX_BODY_BYTES} bytes.")
+        try:
+            return json.loads(body.decode("utf-8"), object_pairs_hook=_unrepeated, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ParseError("The body is not JSON.") from error
+
+
+class GraphQLView(APIView):
+    """Executes one operation. Anything that is not a JSON POST of one valid, modest operation is answered by 400.
+
+    Spec: public contract, section 5; security notes Z08, L06.
+    """
+
+    http_method_names = ("post",)
+    parser_classes = (ShortJsonParser,)
+    permission_classes = (IsAuthenticated,)
+
+    def post(self, request: Request) -> Response:
+        asked = _asked(request.data)
+        document = executable_document(asked.query, variables=asked.variables)
+        result = execute_sync(
+            schema.graphql_schema,
+            document,
+            context_value=request,
+            variable_values=asked.variables,
+            operation_name=asked.operation_name,
+        )
+        if result.errors and any(error.path is None for error in result.errors):
+            raise InvalidDocumentError(result.errors)
+        answer: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            answer["errors"] = [_shown(error) for error in result.errors]
+        return Response(answer)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, InvalidDocumentError):
+            return Response({"errors": [_mistake(error) for error in exc.errors]}, status=400, exception=True)
+        response = super().handle_exception(exc)
+        said = response.data
+        response.data = {"errors": [_error(said["message"], code=said["error"])]}
+        if response.status_code in _MALFORMED:
+            response.status_code = 400
+        return response
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        finished = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in NO_STORE.items():
+            finished.headers[name] = value
+        return finished
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    query: str
+    variables: dict[str, Any]
+    operation_name: str | None
+
+
+def _asked(body: object) -> _Asked:
+    if not isinstance(body, dict):
+        raise ParseError("Send one JSON object: query, variables, operationName.")
+    query, variables, name = body.get("query"), body.get("variables"), body.get("operationName")
+    if not isinstance(query, str) or not query.strip():
+        raise ParseError("query is missing, or not text.")
+    if not isinstance(variables, dict | None) or not isinstance(name, str | None):
+        raise ParseError("variables has to be an object, and operationName text.")
+    return _Asked(query, variables or {}, name)
+
+
+def _shown(error: GraphQLError) -> dict[str, Any]:
+    """Say what a resolver refused; what nobody foresaw goes to the log alone."""
+    cause = error.original_error
+    place = {"path": error.path}
+    if isinstance(cause, RefusedError):
+        return _error(cause.message, code=cause.code) | place
+    if isinstance(cause, FlowError):
+        said = graphql_payload(cause)
+        return _error(str(said["error_message"]), code=str(said["code"])) | place
+    _log.error("unforeseen", exc_info=cause or error)
+    return _error(_UNFORESEEN, code=Code.SERVER_ERROR) | place
+
+
+def _mistake(error: GraphQLError) -> dict[str, Any]:
+    """Say what is wrong with the request itself, without telling names that it did not contain. L06."""
+    shown = _error(error.message.partition(" Did you mean ")[0], code=Code.INVALID_REQUEST)
+    if error.locations:
+        shown["locations"] = [location.formatted for location in error.locations]
+    return shown
+
+
+def _error(message: str, *, code: str) -> dict[str, Any]:
+    return {"message": message, "extensions": {"code": str(code), "correlationId": correlation_id()}}
+
+
+def _unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is repeated")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
