@@ -76,12 +76,14 @@ class _ServerView(generics.GenericAPIView[McpServer]):
         return everything if user.has_perm("connections.view_mcpserver") else everything.usable_by(user)
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer[McpServer]]:
+        if getattr(self, "swagger_fake_view", False):
+            return ServerSerializer
         sees_all = self.request.user.has_perm("connections.view_mcpserver")
         return ServerSerializer if sees_all or self.request.method != "GET" else ServerSummarySerializer
 
 
 class ServersView(_ServerView, generics.ListAPIView[McpServer]):
-    """List servers, or configure a new one."""
+    """List the servers that are open to you; who may see their configuration gets all servers with all fields."""
 
     pagination_class = NumberedPages
     filterset_fields = ("status", "auth_type")
@@ -103,7 +105,7 @@ class ServersView(_ServerView, generics.ListAPIView[McpServer]):
 
 
 class ServerView(_ServerView, generics.RetrieveAPIView[McpServer]):
-    """Show, change or delete one server."""
+    """Show a server: its whole configuration to those who may see it, a summary to everybody else who may use it."""
 
     @extend_schema(request=ServerSerializer(partial=True), responses=ServerSerializer, parameters=[_CONFIRM])
     def patch(self, request: Request, slug: str) -> Response:
