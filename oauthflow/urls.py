@@ -30,6 +30,7 @@ _pages: list[URLPattern | URLResolver] = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include((_pages, "oauthflow"))),
+    path("api/v1/", include("oauthflow.urls_api")),
     path("graphql", GraphQLView.as_view(), name="graphql"),
     path("api/v1/", include("oauthflow.urls_api")),
 ]

@@ -17,7 +17,6 @@ from audit.events import AuditEvent
 from audit.record import record
 from oauthflow.error_responses import page_context
 from oauthflow.flows.complete_authorization import complete_authorization
-from oauthflow.flows.start_authorization import browser_cookie_name
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.errors import FlowError, StateError
 
@@ -62,9 +61,7 @@ def _go_on(finished: AuthorizationRequest, *, outcome: dict[str, str]) -> HttpRe
     target = f"/connections/result/{finished.pk}"
     if finished.return_to:
         target = finished.return_to + ("&" if "?" in finished.return_to else "?") + urlencode(outcome)
-    response = SeeOther(target)
-    response.delete_cookie(browser_cookie_name(finished), samesite="Lax")
-    return response
+    return SeeOther(target)
 
 
 def _problem(request: HttpRequest, error: FlowError) -> HttpResponse:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from django.db.models import Q
+from django.utils import timezone
 
 from connections.models import ApiToken, Connection, McpServer, ServerDiscovery, TokenSet
 from connections.profiles import profile_of
@@ -30,6 +31,7 @@ _TONES: Final = {
     Status.ISSUER_CHANGED: "bad",
     Status.KEY_UNAVAILABLE: "bad",
 }
+_RENEWED: Final = (Status.ACTIVE, Status.DEGRADED)
 _NEEDS_PERSON: Final = (Status.PENDING, Status.REVOKED, Status.REAUTH_REQUIRED, Status.KEY_UNAVAILABLE)
 _HOLDS_GRANT: Final = (
     Status.ACTIVE,
@@ -51,6 +53,7 @@ class ConnectionCard:
         sentence: Why it is not simply connected; may be empty.
         scopes: What was granted.
         expires_at: End of the access token, if it has one.
+        has_ended: Whether that is over.
         renews: Whether it renews itself.
         may_manage: Whether this person may reconnect and disconnect it.
         needs_oauth: Whether there is a sign-in at all.
@@ -61,6 +64,7 @@ class ConnectionCard:
     sentence: str
     scopes: list[ScopeWords]
     expires_at: datetime | None
+    has_ended: bool
     renews: bool
     may_manage: bool
     needs_oauth: bool
@@ -74,6 +78,11 @@ class ConnectionCard:
     def needs_person(self) -> bool:
         """Whether the next step is a sign-in."""
         return self.needs_oauth and self.connection.status in _NEEDS_PERSON
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether it worked once and does not come back by itself, and this person can do something about it."""
+        return self.may_manage and self.holds_grant and self.connection.status not in _RENEWED
 
     @property
     def never_connected(self) -> bool:
@@ -112,6 +121,16 @@ class ServerCard:
         return self.server.auth_type == McpServer.AuthType.OAUTH
 
     @property
+    def is_unused(self) -> bool:
+        """Whether nothing was ever connected here, so that there is nothing to show but the way to begin."""
+        return all(card.needs_oauth and card.never_connected and not card.connection.label for card in self.connections)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether one of its connections waits for this person."""
+        return any(card.needs_attention for card in self.connections)
+
+    @property
     def has_own(self) -> bool:
         """Whether this person has a connection of their own."""
         return any(not card.connection.is_shared for card in self.connections)
@@ -143,14 +162,16 @@ def server_card(server: McpServer, *, user: User) -> ServerCard:
 def connection_card(connection: Connection, *, user: User) -> ConnectionCard:
     """Return one connection as this user sees it."""
     tokens: TokenSet | None = getattr(connection, "tokens", None)
+    ends = tokens.expires_at if tokens else None
     may_manage = not connection.is_shared or user.has_perm("connections.manage_shared_connection")
     return ConnectionCard(
         connection=connection,
         tone=_TONES.get(Status(connection.status), "idle"),
         sentence=sentence_for(connection.reason),
         scopes=describe_scopes(connection.granted_scopes),
-        expires_at=tokens.expires_at if tokens else None,
-        renews=bool(tokens and tokens.refresh_token_sealed),
+        expires_at=ends,
+        has_ended=ends is not None and ends <= timezone.now(),
+        renews=bool(tokens and tokens.refresh_token_sealed) and connection.status in _RENEWED,
         may_manage=may_manage,
         needs_oauth=connection.server.auth_type == McpServer.AuthType.OAUTH,
     )

@@ -19,7 +19,7 @@ from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.revoke import revoke_connection
 from oauthflow.protocol.errors import FlowError
 
-from .cards import ServerCard, connection_card, live_api_tokens, server_card, server_cards
+from .cards import connection_card, live_api_tokens, server_card, server_cards
 from .departure import begin_sign_in
 from .signed_in import SignedInRequest, leads_away, signed_in, way_back
 
@@ -34,10 +34,12 @@ def overview(request: SignedInRequest) -> HttpResponse:
     cards = server_cards(request.user)
     context = {
         "cards": cards,
+        "used": sorted((card for card in cards if not card.is_unused), key=lambda card: not card.needs_attention),
+        "unused": [card for card in cards if card.is_unused],
         "api_tokens": live_api_tokens(request.user),
         "now": timezone.now(),
-        "connected": _count(cards, tones=("good",)),
-        "waiting": _count(cards, tones=("warn", "bad")),
+        "connected": sum(one.tone == "good" for card in cards for one in card.connections),
+        "waiting": sum(one.needs_attention for card in cards for one in card.connections),
     }
     return render(request, "oauthflow/connections.html", context)
 
@@ -134,10 +136,6 @@ def _traces(request: SignedInRequest, connection: Connection) -> list[FlowTrace]
         return []
     concerned = Q(connection=connection) | Q(connection__isnull=True)
     return list(connection.server.traces.filter(concerned)[:_TRACES_SHOWN])
-
-
-def _count(cards: list[ServerCard], *, tones: tuple[str, ...]) -> int:
-    return sum(one.tone in tones for card in cards for one in card.connections)
 
 
 def _found(connection: Connection, names: list[str]) -> str:

@@ -54,4 +54,4 @@ def _server(request: SignedInRequest, slug: str, *, permission: str) -> McpServe
 
 
 def _back_to(server: McpServer) -> SeeOther:
-    return SeeOther(reverse("admin:connections_mcpserver_change", args=(server.pk,)))
+    return SeeOther(f"{reverse('admin:index')}connections/mcpserver/{server.pk}/change/")
