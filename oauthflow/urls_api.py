@@ -23,7 +23,7 @@ urlpatterns = [
     path("oauth/initiate", oauth.InitiateView.as_view(), name="oauth_initiate"),
     path("oauth/status/<str:state>", oauth.AuthorizationStatusView.as_view(), name="oauth_status"),
     path("oauth/complete", oauth.CompleteView.as_view(), name="oauth_complete"),
-    path("servers/<str:slug>/check", servers.ServerCheckView.as_view(), name="server_check"),
+    path("servers/<slug:slug>/check", servers.ServerCheckView.as_view(), name="server_check"),
     path("schema", documents.SchemaView.as_view(), name="schema"),
     path("docs", documents.DocumentationView.as_view(), name="docs"),
 ]

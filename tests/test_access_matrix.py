@@ -163,7 +163,8 @@ def _everything() -> list[object]:
 
 def test_every_operation_of_the_document_is_in_this_matrix_and_no_other() -> None:
     paths = SchemaGenerator().get_schema(request=None, public=True)["paths"]
-    known = {f"{method.upper()} {path}" for path, item in paths.items() for method in item if method in _METHODS}
+    rest = {path: item for path, item in paths.items() if path.startswith("/api/v1/")}
+    known = {f"{method.upper()} {path}" for path, item in rest.items() for method in item if method in _METHODS}
     assert known == set(OPERATIONS)
 
 

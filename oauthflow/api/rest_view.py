@@ -17,6 +17,7 @@ from connections.models import Connection, McpServer
 from connections.models.api_token import ApiScope
 from connections.permissions import HasScopes
 from oauthflow.error_responses import NO_STORE
+from oauthflow.json_body import JsonBodyParser
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 class RestView(APIView):
     """Needs a person and, for each method, the scope that `required_scopes` names."""
 
+    parser_classes = (JsonBodyParser,)
     permission_classes = (IsAuthenticated, HasScopes)
     required_scopes: ClassVar[Mapping[str, ApiScope]] = {}
 

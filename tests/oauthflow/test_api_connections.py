@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -267,6 +266,30 @@ def test_a_challenge_of_another_form_is_refused(world: World, alice: User, body:
 def test_an_id_that_is_no_connection_is_not_found_in_json(alice: User, unknown: str) -> None:
     answer = in_browser(alice).get(f"{_URL}/{unknown}")
     assert _error(answer) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe{}",
+        b"[" * 100_000,
+        b'{"server": "notes", "server": "other"}',
+        b'{"server": NaN}',
+        b'{"server": "\\ud800"}',
+        b'{"server": "\\u0000"}',
+        b'{"server": "' + b"x" * 1024 * 1024 + b'"}',
+        b"null",
+        b'"notes"',
+        b"1e999",
+    ],
+)
+def test_a_body_that_makes_no_sense_is_refused_and_changes_nothing(world: World, alice: User, body: bytes) -> None:
+    world.server("notes")
+    answer = in_browser(alice).post(_URL, body, content_type="application/json")
+    assert _error(answer) == (400, "invalid_request")
+    assert not Connection.objects.exists()
 
 
 def test_a_body_that_is_not_json_is_refused(world: World, alice: User) -> None:
