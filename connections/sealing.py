@@ -94,6 +94,8 @@ class SealedAttribute(DeferredAttribute):
     def _ciphertext(self, instance: models.Model, value: object) -> Ciphertext:
         if isinstance(value, Secret):
             return seal(value, context=self.field.context_of(instance)) if value else Ciphertext("")
+        if isinstance(value, Sealed):
+            return value.ciphertext  # as refresh_from_db() does; a value of another row will not open here
         if isinstance(value, Ciphertext):
             return value
         if value == "" or value is None:

@@ -4,40 +4,79 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='AuditHead',
+            name="AuditHead",
             fields=[
-                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('sequence', models.PositiveBigIntegerField(default=0)),
-                ('mac', models.CharField(blank=True, max_length=64)),
+                ("id", models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ("sequence", models.PositiveBigIntegerField(default=0)),
+                ("mac", models.CharField(blank=True, max_length=64)),
             ],
         ),
         migrations.CreateModel(
-            name='AuditRecord',
+            name="AuditRecord",
             fields=[
-                ('sequence', models.PositiveBigIntegerField(primary_key=True, serialize=False)),
-                ('at', models.DateTimeField(db_index=True)),
-                ('event', models.CharField(choices=[('authorization.initiated', 'Authorization Initiated'), ('authorization.completed', 'Authorization Completed'), ('authorization.failed', 'Authorization Failed'), ('callback.rejected', 'Callback Rejected'), ('token.refreshed', 'Token Refreshed'), ('token.refresh_failed', 'Token Refresh Failed'), ('token.released', 'Token Released'), ('credentials.revoked', 'Credentials Revoked'), ('reauthorization.required', 'Reauthorization Required'), ('client.registered', 'Client Registered'), ('client.registration_failed', 'Client Registration Failed'), ('issuer.changed', 'Issuer Changed'), ('issuer.approved', 'Issuer Approved'), ('server.created', 'Server Created'), ('server.changed', 'Server Changed'), ('server.deleted', 'Server Deleted'), ('egress.blocked', 'Egress Blocked'), ('consent.granted', 'Consent Granted'), ('consent.denied', 'Consent Denied'), ('client_grant.revoked', 'Client Grant Revoked'), ('refresh.reuse_detected', 'Refresh Reuse Detected'), ('key.rotated', 'Key Rotated'), ('login.failed', 'Login Failed'), ('audit.exported', 'Audit Exported')], db_index=True, max_length=40)),
-                ('actor', models.CharField(blank=True, db_index=True, help_text='Id of the user, or system.', max_length=64)),
-                ('server', models.CharField(blank=True, db_index=True, help_text='Slug of the MCP server.', max_length=64)),
-                ('connection', models.CharField(blank=True, db_index=True, max_length=36)),
-                ('client', models.CharField(blank=True, help_text='OAuth client or API token that acted.', max_length=200)),
-                ('reason', models.CharField(blank=True, max_length=200)),
-                ('correlation_id', models.CharField(blank=True, db_index=True, max_length=64)),
-                ('details', models.JSONField(default=dict)),
-                ('key_id', models.CharField(max_length=12)),
-                ('previous_mac', models.CharField(blank=True, max_length=64)),
-                ('mac', models.CharField(max_length=64)),
+                ("sequence", models.PositiveBigIntegerField(primary_key=True, serialize=False)),
+                ("at", models.DateTimeField(db_index=True)),
+                (
+                    "event",
+                    models.CharField(
+                        choices=[
+                            ("authorization.initiated", "Authorization Initiated"),
+                            ("authorization.completed", "Authorization Completed"),
+                            ("authorization.failed", "Authorization Failed"),
+                            ("callback.rejected", "Callback Rejected"),
+                            ("token.refreshed", "Token Refreshed"),
+                            ("token.refresh_failed", "Token Refresh Failed"),
+                            ("token.released", "Token Released"),
+                            ("credentials.revoked", "Credentials Revoked"),
+                            ("reauthorization.required", "Reauthorization Required"),
+                            ("client.registered", "Client Registered"),
+                            ("client.registration_failed", "Client Registration Failed"),
+                            ("issuer.changed", "Issuer Changed"),
+                            ("issuer.approved", "Issuer Approved"),
+                            ("server.created", "Server Created"),
+                            ("server.changed", "Server Changed"),
+                            ("server.deleted", "Server Deleted"),
+                            ("egress.blocked", "Egress Blocked"),
+                            ("consent.granted", "Consent Granted"),
+                            ("consent.denied", "Consent Denied"),
+                            ("client_grant.revoked", "Client Grant Revoked"),
+                            ("refresh.reuse_detected", "Refresh Reuse Detected"),
+                            ("key.rotated", "Key Rotated"),
+                            ("login.failed", "Login Failed"),
+                            ("audit.exported", "Audit Exported"),
+                        ],
+                        db_index=True,
+                        max_length=40,
+                    ),
+                ),
+                (
+                    "actor",
+                    models.CharField(blank=True, db_index=True, help_text="Id of the user, or system.", max_length=64),
+                ),
+                (
+                    "server",
+                    models.CharField(blank=True, db_index=True, help_text="Slug of the MCP server.", max_length=64),
+                ),
+                ("connection", models.CharField(blank=True, db_index=True, max_length=36)),
+                (
+                    "client",
+                    models.CharField(blank=True, help_text="OAuth client or API token that acted.", max_length=200),
+                ),
+                ("reason", models.CharField(blank=True, max_length=200)),
+                ("correlation_id", models.CharField(blank=True, db_index=True, max_length=64)),
+                ("details", models.JSONField(default=dict)),
+                ("key_id", models.CharField(max_length=12)),
+                ("previous_mac", models.CharField(blank=True, max_length=64)),
+                ("mac", models.CharField(max_length=64)),
             ],
             options={
-                'ordering': ('-sequence',),
+                "ordering": ("-sequence",),
             },
         ),
     ]

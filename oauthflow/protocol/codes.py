@@ -95,7 +95,7 @@ SENTENCES: dict[Code, Sentence] = {
     ),
     Code.PKCE_VERIFICATION_FAILED: Sentence("The sign-in could not be verified. Please start again.", True, True),
     Code.ISSUER_MISMATCH: Sentence(
-        "The answer came from another sign-in service than the one asked. Nothing was stored; please tell an administrator."
+        "The answer came from another sign-in service than the one asked. Nothing was stored; tell an administrator."
     ),
     Code.ISSUER_CHANGED: Sentence(
         "The server now uses another sign-in service. An administrator has to approve it first."
@@ -104,7 +104,7 @@ SENTENCES: dict[Code, Sentence] = {
         "The server describes itself under another address. An administrator has to check its URL."
     ),
     Code.PKCE_UNSUPPORTED: Sentence(
-        "The service does not promise the protection (PKCE with S256) this site insists on. An administrator has to decide."
+        "The service does not promise the protection (PKCE, S256) this site insists on. An administrator has to decide."
     ),
     Code.EGRESS_BLOCKED: Sentence(
         "This address may not be contacted from here. An administrator can allow it deliberately (EGRESS_ALLOW)."
