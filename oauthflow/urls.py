@@ -32,5 +32,4 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include((_pages, "oauthflow"))),
     path("api/v1/", include("oauthflow.urls_api")),
     path("graphql", GraphQLView.as_view(), name="graphql"),
-    path("api/v1/", include("oauthflow.urls_api")),
 ]
