@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 
+from audit.chain import broken_links
 from audit.correlation import begin_correlation
 from audit.events import AuditEvent
 from audit.models import AuditHead, AuditRecord, RecordIsFinalError
@@ -101,3 +104,20 @@ def test_a_correlation_id_that_is_not_plain_is_replaced(given: str) -> None:
     chosen = begin_correlation(given)
     assert chosen != given
     assert len(chosen) == 32
+
+
+@pytest.mark.django_db(transaction=True)
+def test_writers_at_the_same_time_leave_one_chain_without_gaps() -> None:
+    def write(count: int) -> None:
+        for number in range(count):
+            with transaction.atomic():
+                record(AuditEvent.TOKEN_REFRESHED, details={"count": number})
+        connection.close()
+
+    with ThreadPoolExecutor(max_workers=4) as writers:
+        for finished in [writers.submit(write, 10) for _ in range(4)]:
+            finished.result()
+    head = AuditHead.objects.get()
+    kept = AuditRecord.objects.order_by("sequence")
+    assert [entry.sequence for entry in kept] == list(range(1, 41))
+    assert list(broken_links(iter(kept), head_sequence=head.sequence, head_mac=head.mac)) == []
