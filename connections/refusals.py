@@ -41,7 +41,7 @@ class UnknownFieldError(RefusalError):
     default_code = "unknown_field"
 
     def __init__(self, fields: Collection[str]) -> None:
-        self.fields = sorted(str(field)[:60] for field in fields)[:50]
+        self.fields = sorted(str(field)[:60].encode(errors="replace").decode() for field in fields)[:50]
         super().__init__(f"These fields are unknown or read-only: {', '.join(self.fields)}.")
 
     def members(self) -> dict[str, object]:

@@ -21,10 +21,10 @@ _SHOWN_TO_EVERYBODY: Final = (
 )  # fmt: skip
 _SETTINGS: Final = (
     "name", "slug", "description", "url", "transport", "auth_type", "issuer", "authorization_endpoint",
-    "token_endpoint", "revocation_endpoint", "accepted_issuer", "assume_pkce", "scopes", "metadata_ttl_minutes", "client_id",
-    "token_endpoint_auth_method", "registration", "profile", "resource_mode", "resource", "header_name", "command",
-    "arguments", "connection_policy", "users", "groups", "gateway_enabled", "request_timeout_seconds", "status",
-    "documentation_url",
+    "token_endpoint", "revocation_endpoint", "accepted_issuer", "assume_pkce", "scopes", "metadata_ttl_minutes",
+    "client_id", "token_endpoint_auth_method", "registration", "profile", "resource_mode", "resource", "header_name",
+    "command", "arguments", "connection_policy", "users", "groups", "gateway_enabled", "request_timeout_seconds",
+    "status", "documentation_url",
 )  # fmt: skip
 
 

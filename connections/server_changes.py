@@ -14,7 +14,7 @@ from django.db.models import Q
 from audit.events import AuditEvent
 from audit.record import record
 
-from .models import Connection, McpServer, ServerDiscovery
+from .models import Connection, McpServer, ServerDiscovery, TokenSet
 from .server_impact import ConfirmationRequiredError, impact_of_deletion, impact_of_new_target
 
 if TYPE_CHECKING:
@@ -220,6 +220,8 @@ def _forget_secrets(server: McpServer, *, before: McpServer, changed: frozenset[
 def _stop_connections(server: McpServer, *, now: datetime) -> int:
     # What was found at the old target is asked again; the approved issuer stays, so that a move still needs approval.
     ServerDiscovery.objects.filter(server=server).update(authorization_server=None, expires_at=None, failed_at=None)
+    # A refresh that is on its way loses its lease, so that its answer brings no connection back to life.
+    TokenSet.objects.filter(connection__server=server).update(lease_owner="", lease_expires_at=None)
     for connection in server.connections.all():
         connection.authorization_requests.filter(consumed_at__isnull=True, expires_at__gt=now).update(expires_at=now)
     with_grant = Q(tokens__isnull=False)

@@ -30,6 +30,10 @@ def read_document(document: object) -> dict[str, Any]:
     parsed = _parse(document) if isinstance(document, str) else document
     if not isinstance(parsed, dict):
         raise UnreadableFileError("The file holds no object at its top.")
+    try:
+        json.dumps(parsed, ensure_ascii=False, default=str, skipkeys=True).encode()
+    except (UnicodeEncodeError, ValueError, RecursionError) as error:
+        raise UnreadableFileError("The file holds characters that are no text, or is nested too deeply.") from error
     return {str(name): value for name, value in parsed.items()}
 
 

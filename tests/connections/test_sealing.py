@@ -102,6 +102,15 @@ def test_an_older_value_of_the_same_row_does_not_open(granted: Connection) -> No
         TokenSet.objects.get().access_token_sealed.reveal()
 
 
+def test_an_instance_can_be_reread_from_the_database(granted: Connection) -> None:
+    tokens, newer = TokenSet.objects.get(), TokenSet.objects.get()
+    newer.generation += 1
+    newer.access_token_sealed = newer.refresh_token_sealed = Secret("newer")
+    newer.save()
+    tokens.refresh_from_db()
+    assert tokens.access_token_sealed.reveal() == Secret("newer")
+
+
 def test_tokens_moved_to_another_connection_do_not_open(granted: Connection, server: McpServer) -> None:
     other = Connection.objects.create(server=server, user=None)
     TokenSet.objects.update(connection=other)

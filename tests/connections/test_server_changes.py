@@ -14,6 +14,7 @@ from audit.models import AuditRecord
 from connections.models import AuthorizationServer, Connection, McpServer, ServerDiscovery, TokenSet
 from connections.server_changes import TARGET_FIELDS, Access, change_server, create_server, delete_server
 from connections.server_impact import ConfirmationRequiredError
+from connections.services import lease_for_refresh
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.secret import Secret
 
@@ -206,6 +207,18 @@ def test_what_was_discovered_at_the_old_target_is_asked_again_and_the_approved_i
     kept = ServerDiscovery.objects.get()
     assert not kept.is_fresh(now=now)
     assert kept.issuer == "https://as.example.com"
+
+
+def test_a_refresh_on_its_way_does_not_bring_a_stopped_connection_back(
+    granted: Connection, administrator: User, now: datetime
+) -> None:
+    tokens = TokenSet.objects.get()
+    assert lease_for_refresh(tokens, owner="worker", until=now + timedelta(minutes=1), now=now)
+    server = McpServer.objects.get()
+    server.url = NEW_TARGETS["url"]
+    change_server(server, actor=administrator, now=now, confirmed=True)
+    assert not TokenSet.objects.exclude(lease_owner="").exists()
+    assert Connection.objects.get().status == "issuer_changed"
 
 
 def test_sign_ins_on_their_way_to_the_old_target_end(granted: Connection, administrator: User, now: datetime) -> None:

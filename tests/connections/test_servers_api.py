@@ -118,6 +118,15 @@ def test_a_wrong_value_is_named_by_its_field_and_stores_nothing(root: APIClient,
     assert not McpServer.objects.exists()
 
 
+def test_characters_that_are_no_text_are_refused_wherever_they_stand(root: APIClient) -> None:
+    answer = root.post(
+        f"{SERVERS}/import", '{"document": {"mcpServers": {"\\ud800": {}}}}', content_type="application/json"
+    )
+    assert (answer.status_code, list(answer.json()["fields"])) == (400, ["document"])
+    for body in ('{"\\ud800": 1}', '{"name": "\\ud800"}', '{"name": "a\\u0000"}', '{"environment": {"A": "\\u0000"}}'):
+        assert root.post(SERVERS, body, content_type="application/json").status_code == 400
+
+
 @pytest.mark.parametrize("body", [[], "text", 5, None])
 def test_a_body_that_is_no_object_is_refused(root: APIClient, body: object) -> None:
     assert root.post(SERVERS, body, format="json").status_code == 400
@@ -228,7 +237,17 @@ def test_import_reports_each_entry_and_a_file_of_no_known_kind_is_a_wrong_docume
     body = answer.json()
     assert (body["format"], body["created"], body["updated"]) == ("mcpServers", ["good"], [])
     assert [problem["name"] for problem in body["problems"]] == ["bad"]
-    for wrong in ("", "hello", "[]", '{"a": 1}', "{", "a: [", 5, None):
+    for wrong in (
+        "",
+        '{"mcpServers": {"\\ud800": {}}}',
+        "hello",
+        "[]",
+        '{"a": 1}',
+        "{",
+        "a: [",
+        5,
+        None,
+    ):
         refused = root.post(f"{SERVERS}/import", {"document": wrong}, format="json")
         assert refused.status_code == 400
         assert "document" in refused.json()["fields"]
