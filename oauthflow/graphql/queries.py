@@ -56,6 +56,7 @@ def _authorization_status(root: object, info: GraphQLResolveInfo, wanted: dict[s
     return said | {
         "success": True,
         "error_message": None,
+        "status": str(said["status"]),
         "auth_error_code": said["error_code"] or None,
         "auth_error_description": said["error_message"] or None,
         "is_retryable": said["is_retryable"] if failed else None,

@@ -1,10 +1,9 @@
-"""A caller of `/graphql`, and a connection with tokens, for the tests of that face."""
+"""A caller of `/graphql`, for the tests of that face."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -12,12 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from connections.api_tokens import issue_api_token
-from connections.models import Connection, McpServer
-from connections.services import GrantTerms, store_grant
-from oauthflow.protocol.secret import Secret
-from oauthflow.protocol.token_endpoint import TokenResponse
-
-MARKER = "s3cret-marker-9f2c"
+from connections.models import McpServer
 
 
 @dataclass
@@ -60,29 +54,3 @@ def api_token(user: User, *scopes: str) -> str:
 
 def server_of(slug: str = "notion", **fields: Any) -> McpServer:
     return McpServer.objects.create(name=slug.title(), slug=slug, url=f"https://{slug}.example.com/mcp", **fields)
-
-
-def connected(user: User | None, server: McpServer, *, refresh_token: bool = True, label: str = "") -> Connection:
-    """A connection with stored tokens whose text is the marker."""
-    connection = Connection.objects.create(server=server, user=user, label=label)
-    now = timezone.now()
-    tokens = TokenResponse(
-        access_token=Secret(f"access-{MARKER}"),
-        token_type="Bearer",
-        expires_at=now + timedelta(hours=1),
-        refresh_token=Secret(f"refresh-{MARKER}") if refresh_token else None,
-        scope="read write",
-    )
-    terms = GrantTerms(
-        issuer="https://as.example.com",
-        token_endpoint="https://as.example.com/token",
-        revocation_endpoint="",
-        resource="",
-        client_id="client",
-        auth_method="none",
-        registration=None,
-        registration_method="dynamic",
-        requested_scope="read write",
-    )
-    store_grant(connection, tokens, terms=terms, actor=user, now=now)
-    return connection
