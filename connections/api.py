@@ -21,6 +21,7 @@ from .authentication import acting_client
 from .formats.entry import UnreadableFileError
 from .formats.export import ExportFormat, export_servers
 from .formats.imports import import_servers
+from .json_body import JsonBodyParser
 from .models import McpServer
 from .models.api_token import ApiScope
 from .models.mcp_server import McpServerQuerySet
@@ -46,6 +47,7 @@ class NumberedPages(PageNumberPagination):
 class _ServerView(generics.GenericAPIView[McpServer]):
     """What all views of servers share: who sees which servers, and how much of them."""
 
+    parser_classes = (JsonBodyParser,)
     permission_classes = (IsAuthenticated, HasScopes, MayEditServers)
     required_scopes: ClassVar[dict[str, ApiScope]] = {
         "GET": ApiScope.SERVERS_READ,

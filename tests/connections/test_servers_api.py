@@ -127,6 +127,11 @@ def test_characters_that_are_no_text_are_refused_wherever_they_stand(root: APICl
         assert root.post(SERVERS, body, content_type="application/json").status_code == 400
 
 
+def test_a_body_nested_beyond_reason_is_a_bad_request(root: APIClient) -> None:
+    for body in ("[" * 200_000, '{"a":' * 100_000, "{", "\x00", ""):
+        assert root.post(SERVERS, body, content_type="application/json").status_code == 400
+
+
 @pytest.mark.parametrize("body", [[], "text", 5, None])
 def test_a_body_that_is_no_object_is_refused(root: APIClient, body: object) -> None:
     assert root.post(SERVERS, body, format="json").status_code == 400
