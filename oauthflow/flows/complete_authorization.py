@@ -14,7 +14,7 @@ from django.utils.crypto import constant_time_compare
 
 from audit.events import AuditEvent
 from audit.record import record
-from connections.models import FlowTrace
+from connections.models import Connection, FlowTrace
 from connections.profiles import profile_of
 from connections.services import GrantTerms, store_grant
 from oauthflow.models import AuthorizationRequest, hash_of
@@ -26,6 +26,7 @@ from oauthflow.protocol.token_endpoint import TokenResponse, authorization_code_
 
 from .attempt import traced
 from .register_client import credentials_of, supersede
+from .revoke import Hint, revoke_upstream
 from .start_authorization import browser_cookie_name
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def complete_authorization(
         The finished request; its connection is active.
 
     Raises:
-        StateError: Unknown, used, late, or from another browser or user: nothing was sent to anybody.
+        StateError: Unknown, used, late, or from another browser or user: nothing was sent to anybody. Also where the
+            connection was deleted meanwhile: what was granted is revoked.
         FlowError: The server refused, or its answer was not acceptable.
 
     Each error carries the request it ended, if there is one, as `request`.
@@ -160,8 +162,17 @@ def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: dateti
         requested_scope=pending.scope,
     )
     with transaction.atomic():
-        _close(pending, status=AuthorizationRequest.Status.COMPLETED, code="", now=now)
-        store_grant(pending.connection, tokens, terms=terms, actor=pending.user, now=now)
+        is_still_wanted = Connection.objects.select_for_update().filter(pk=pending.connection_id).exists()
+        if is_still_wanted:
+            _close(pending, status=AuthorizationRequest.Status.COMPLETED, code="", now=now)
+            store_grant(pending.connection, tokens, terms=terms, actor=pending.user, now=now)
+    if not is_still_wanted:
+        unwanted: list[tuple[Hint, Secret | None]] = [
+            ("refresh_token", tokens.refresh_token),
+            ("access_token", tokens.access_token),
+        ]
+        revoke_upstream(pending, unwanted, actor=None, now=now)
+        raise StateError("the connection was deleted meanwhile")
 
 
 def _fail(pending: AuthorizationRequest, *, error: FlowError, now: datetime) -> None:
@@ -183,7 +194,10 @@ def _fail(pending: AuthorizationRequest, *, error: FlowError, now: datetime) -> 
 def _close(pending: AuthorizationRequest, *, status: str, code: str, now: datetime) -> None:
     pending.status, pending.error_code, pending.completed_at = status, code, now
     pending.state_sealed = pending.code_verifier_sealed = Secret("")
-    pending.save(update_fields=["status", "error_code", "completed_at", "state_sealed", "code_verifier_sealed"])
+    # Not `save()`: whoever deleted the connection meanwhile has deleted this row as well.
+    AuthorizationRequest.objects.filter(pk=pending.pk).update(
+        status=status, error_code=code, completed_at=now, state_sealed="", code_verifier_sealed=""
+    )
 
 
 def _record_rejection(pending: AuthorizationRequest | None, *, error: StateError, user: User | AnonymousUser) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from connections.models import Connection, FlowTrace, TokenSet
 from connections.services import forget_grant
 from oauthflow.egress import Egress, Limits
+from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.client_auth import ClientCredentials
 from oauthflow.protocol.errors import FlowError, SecretUnreadableError
 from oauthflow.protocol.revocation import read_revocation_response, revocation_request
@@ -39,26 +40,30 @@ def revoke_connection(connection: Connection, *, actor: User | None, reason: str
 
 
 def revoke_upstream(
-    token_set: TokenSet, tokens: Sequence[tuple[Hint, Secret | None]], *, actor: User | None, now: datetime
+    grant: TokenSet | AuthorizationRequest,
+    tokens: Sequence[tuple[Hint, Secret | None]],
+    *,
+    actor: User | None,
+    now: datetime,
 ) -> str:
-    """Revoke these tokens where those of `token_set` came from; return `yes`, `unsupported` or why it failed.
+    """Revoke tokens where this grant came from; return `yes`, `unsupported` or why it failed.
 
     The refresh token goes first: it is the grant. Servers that end only what they are told get both.
     """
-    if not token_set.revocation_endpoint:
+    if not grant.revocation_endpoint:
         return "unsupported"
-    connection = token_set.connection
+    connection = grant.connection
     try:
         with traced(connection.server, kind=FlowTrace.Kind.REVOKE, connection=connection, user=actor) as http:
             client = credentials_of(
                 connection.server,
-                client_id=token_set.client_id,
-                auth_method=token_set.auth_method,
-                registration=token_set.registration,
+                client_id=grant.client_id,
+                auth_method=grant.auth_method,
+                registration=grant.registration,
             )
             for hint, token in tokens:
                 if token:
-                    _send(token_set, client, hint=hint, token=token, http=http, now=now)
+                    _send(grant, client, hint=hint, token=token, http=http, now=now)
     except FlowError as error:
         return f"failed: {error.code}"
     return "yes"
@@ -76,14 +81,20 @@ def _revoke_stored(token_set: TokenSet, *, actor: User | None, now: datetime) ->
 
 
 def _send(
-    token_set: TokenSet, client: ClientCredentials, *, hint: Hint, token: Secret, http: Egress, now: datetime
+    grant: TokenSet | AuthorizationRequest,
+    client: ClientCredentials,
+    *,
+    hint: Hint,
+    token: Secret,
+    http: Egress,
+    now: datetime,
 ) -> None:
     request = revocation_request(
-        endpoint=token_set.revocation_endpoint,
+        endpoint=grant.revocation_endpoint,
         token=token,
         hint=hint,
         client=client,
-        issuer=token_set.issuer,
+        issuer=grant.issuer,
         now=now,
     )
     read_revocation_response(http.send(request, limits=Limits.REVOCATION, step=f"revoke {hint}"))

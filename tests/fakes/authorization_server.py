@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus, urlencode, urlsplit
@@ -34,6 +35,7 @@ class FakeAuthorizationServer:
     metadata_answer: Answer | None = None
     registration_answer: Answer | None = None
     registration_overrides: dict[str, Any] = field(default_factory=dict)
+    deletion_answer: Answer | None = None
     token_answer: Answer | None = None
     token_overrides: dict[str, Any] = field(default_factory=dict)
     refresh_answer: Answer | None = None
@@ -42,6 +44,7 @@ class FakeAuthorizationServer:
     iss_override: str | None = None
     denies_with: str = ""
     marker: str = ""
+    before_token_answer: Callable[[], object] | None = None
 
     clients: dict[str, dict[str, Any]] = field(default_factory=dict)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -129,12 +132,16 @@ class FakeAuthorizationServer:
         assert call.method == "DELETE"
         client_id = call.path.rpartition("/")[2]
         assert call.headers["Authorization"] == f"Bearer {self.clients[client_id]['registration_access_token']}"
+        if self.deletion_answer:
+            return self.deletion_answer
         self.deletions.append(client_id)
         self.clients.pop(client_id)
         return Answer(204)
 
     def _token(self, call: Call) -> Answer:
         sent = {**call.form, "client": self._client(call)}
+        if self.before_token_answer:
+            self.before_token_answer()
         if sent["grant_type"] == "refresh_token":
             return self._refresh(sent)
         self.token_requests.append(sent)
