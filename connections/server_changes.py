@@ -223,7 +223,10 @@ def _stop_connections(server: McpServer, *, now: datetime) -> int:
     # A refresh that is on its way loses its lease, so that its answer brings no connection back to life.
     TokenSet.objects.filter(connection__server=server).update(lease_owner="", lease_expires_at=None)
     for connection in server.connections.all():
-        connection.authorization_requests.filter(consumed_at__isnull=True, expires_at__gt=now).update(expires_at=now)
+        # Also those whose code is being redeemed at the old target right now.
+        connection.authorization_requests.filter(status="pending").update(
+            status="failed", error_code="issuer_changed", expires_at=now, state_sealed="", code_verifier_sealed=""
+        )
     with_grant = Q(tokens__isnull=False)
     if server.auth_type == McpServer.AuthType.OAUTH:
         with_grant |= Q(status__in=_GRANTED)

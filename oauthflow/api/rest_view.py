@@ -13,11 +13,11 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from connections.json_body import JsonBodyParser
 from connections.models import Connection, McpServer
 from connections.models.api_token import ApiScope
 from connections.permissions import HasScopes
 from oauthflow.error_responses import NO_STORE
-from oauthflow.json_body import JsonBodyParser
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User

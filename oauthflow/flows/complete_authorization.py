@@ -162,7 +162,10 @@ def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: dateti
         requested_scope=pending.scope,
     )
     with transaction.atomic():
-        is_still_wanted = Connection.objects.select_for_update().filter(pk=pending.connection_id).exists()
+        connection = Connection.objects.select_for_update().filter(pk=pending.connection_id)
+        waiting = AuthorizationRequest.objects.filter(pk=pending.pk, status=AuthorizationRequest.Status.PENDING)
+        # Deleted meanwhile, or ended because an administrator pointed the server elsewhere.
+        is_still_wanted = connection.exists() and waiting.exists()
         if is_still_wanted:
             _close(pending, status=AuthorizationRequest.Status.COMPLETED, code="", now=now)
             store_grant(pending.connection, tokens, terms=terms, actor=pending.user, now=now)
@@ -172,7 +175,7 @@ def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: dateti
             ("access_token", tokens.access_token),
         ]
         revoke_upstream(pending, unwanted, actor=None, now=now)
-        raise StateError("the connection was deleted meanwhile")
+        raise StateError("the connection was deleted or pointed elsewhere meanwhile")
 
 
 def _fail(pending: AuthorizationRequest, *, error: FlowError, now: datetime) -> None:

@@ -21,7 +21,6 @@ from graphql import (
 from .limits import MAX_TOKENS, check_limits
 from .schema import schema
 
-MAX_BODY_BYTES: Final = 64 * 1024
 _MAX_COMMENTS: Final = 200
 _MAX_ERRORS: Final = 5
 _MAX_KEPT: Final = 100

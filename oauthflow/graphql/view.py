@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import structlog
+from drf_spectacular.utils import extend_schema
 from graphql import GraphQLError, execute_sync
 from rest_framework.exceptions import ParseError
-from rest_framework.parsers import BaseParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from audit.correlation import correlation_id
+from connections.json_body import JsonBodyParser
 from oauthflow.error_responses import NO_STORE, graphql_payload
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import FlowError
 
 from .access import RefusedError
-from .documents import MAX_BODY_BYTES, InvalidDocumentError, executable_document
+from .documents import InvalidDocumentError, executable_document
 from .schema import schema
 
 _MALFORMED: Final = frozenset({405, 406, 415})
@@ -30,21 +29,13 @@ _UNFORESEEN: Final = "Something went wrong here. An administrator finds it in th
 _log = structlog.get_logger("oauthflow.graphql")
 
 
-class ShortJsonParser(BaseParser):
-    """JSON of at most 64 KiB, without repeated names and without NaN."""
+class ShortJsonParser(JsonBodyParser):
+    """The same strict JSON as for REST, of at most 64 KiB. Z08."""
 
-    media_type = "application/json"
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        body: bytes = stream.read(MAX_BODY_BYTES + 1)
-        if len(body) > MAX_BODY_BYTES:
-            raise ParseError(f"The body is longer than {MAX_BODY_BYTES} bytes.")
-        try:
-            return json.loads(body.decode("utf-8"), object_pairs_hook=_unrepeated, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ParseError("The body is not JSON.") from error
+    max_body_bytes = 64 * 1024
 
 
+@extend_schema(exclude=True)
 class GraphQLView(APIView):
     """Executes one operation. Anything that is not a JSON POST of one valid, modest operation is answered by 400.
 
@@ -130,14 +121,3 @@ def _mistake(error: GraphQLError) -> dict[str, Any]:
 
 def _error(message: str, *, code: str) -> dict[str, Any]:
     return {"message": message, "extensions": {"code": str(code), "correlationId": correlation_id()}}
-
-
-def _unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is repeated")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
