@@ -228,7 +228,7 @@ def test_sign_ins_on_their_way_to_the_old_target_end(granted: Connection, admini
     server = McpServer.objects.get()
     server.url = NEW_TARGETS["url"]
     change_server(server, actor=administrator, now=now, confirmed=True)
-    assert AuthorizationRequest.objects.get().status_at(now) == "expired"
+    assert AuthorizationRequest.objects.get().status_at(now) == "failed"
 
 
 @pytest.mark.parametrize(
