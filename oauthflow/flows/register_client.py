@@ -222,7 +222,7 @@ def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *,
     registration.registration_access_token_sealed = registered.registration_access_token
     with transaction.atomic():
         # Two sign-ins may register at the same time: the later one stays active, both finish with their own.
-        McpServer.objects.select_for_update().get(pk=server.pk)
+        lock_registrations(server)
         server.registrations.filter(issuer=found.issuer, status=ClientRegistration.Status.ACTIVE).update(
             status=ClientRegistration.Status.SUPERSEDED
         )
@@ -238,21 +238,32 @@ def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *,
 
 def forget_superseded(server: McpServer, *, http: Egress) -> None:
     """Delete registrations that nothing needs any more, at their server too where it lets us. RFC 7592 §2.3."""
-    unused = server.registrations.filter(status=ClientRegistration.Status.SUPERSEDED, token_sets__isnull=True).exclude(
-        pk__in=_needed_by_requests(server)
-    )
+    with transaction.atomic():
+        lock_registrations(server)
+        superseded = server.registrations.filter(status=ClientRegistration.Status.SUPERSEDED, token_sets__isnull=True)
+        unused = list(superseded.exclude(pk__in=_needed_by_requests(server)))
+        server.registrations.filter(pk__in=[registration.pk for registration in unused]).delete()
     for registration in unused:
-        token = registration.registration_access_token_sealed.reveal()
-        if registration.registration_client_uri and token:
-            try:
-                http.send(
-                    deletion_request(registration.registration_client_uri, registration_access_token=token),
-                    limits=Limits.REGISTRATION,
-                    step="delete old registration",
-                )
-            except FlowError as error:
-                http.trace.verdict(f"left behind: {error.detail}")
-        registration.delete()
+        _delete_upstream(registration, http=http)
+
+
+def lock_registrations(server: McpServer) -> None:
+    """Let nobody else add, supersede or delete registrations of this server until the transaction ends."""
+    McpServer.objects.select_for_update().get(pk=server.pk)
+
+
+def _delete_upstream(registration: ClientRegistration, *, http: Egress) -> None:
+    sealed = registration.registration_access_token_sealed
+    if not registration.registration_client_uri or not sealed:
+        return
+    try:
+        http.send(
+            deletion_request(registration.registration_client_uri, registration_access_token=sealed.reveal()),
+            limits=Limits.REGISTRATION,
+            step="delete old registration",
+        )
+    except FlowError as error:
+        http.trace.verdict(f"left behind: {error.detail}")
 
 
 def _needed_by_requests(server: McpServer) -> list[UUID]:

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from audit.events import AuditEvent
 from audit.record import record
-from connections.models import Connection, FlowTrace, McpServer
+from connections.models import ClientRegistration, Connection, FlowTrace, McpServer
 from connections.profiles import profile_of
 from oauthflow.conf import configuration, redirect_uri
 from oauthflow.egress import Egress
@@ -19,7 +19,7 @@ from oauthflow.models import AuthorizationRequest, hash_of
 from oauthflow.protocol.authorization import authorization_parameters
 from oauthflow.protocol.bearer import BearerChallenge
 from oauthflow.protocol.codes import Code
-from oauthflow.protocol.errors import InvalidRequestError, StateError
+from oauthflow.protocol.errors import InvalidRequestError, StateError, TransportError
 from oauthflow.protocol.pkce import new_code_verifier, new_state, s256_challenge
 from oauthflow.protocol.registration import RegistrationMethod
 from oauthflow.protocol.resource import canonical_resource
@@ -29,10 +29,12 @@ from oauthflow.protocol.urls import validate_return_to
 
 from .attempt import traced
 from .discover import Discovered, discover
-from .register_client import Client, resolve_client
+from .register_client import Client, lock_registrations, resolve_client
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,14 @@ def start_authorization(
     with traced(server, kind=FlowTrace.Kind.AUTHORIZE, connection=connection, user=user) as http:
         found = discover(server, http=http, now=now, fresh=fresh, challenge=challenge)
         scope = _scope(connection, found, additional=additional_scopes, challenge=challenge)
-        client = resolve_client(server, found, scope=scope, http=http, now=now)
-        request, state = _pending(connection, found, client, scope=scope, user=user, now=now)
-        request.manual, request.return_to = manual, return_path
-        _save(request)
+        for _ in range(_TRIES):
+            client = resolve_client(server, found, scope=scope, http=http, now=now)
+            request, state = _pending(connection, found, client, scope=scope, user=user, now=now)
+            request.manual, request.return_to = manual, return_path
+            if _save(request):
+                break
+        else:
+            raise TransportError("its registration changes all the time", code=Code.TEMPORARILY_UNAVAILABLE)
         url = _authorization_server_url(request, http=http) if manual else _our_url(request)
     return StartedAuthorization(request, state, url, request.expires_at, client.method)
 
@@ -203,9 +209,14 @@ def _pending(
     return request, state
 
 
-def _save(request: AuthorizationRequest) -> None:
+def _save(request: AuthorizationRequest) -> bool:
+    """Keep it, unless another sign-in has replaced and deleted its registration in this very moment."""
     connection = request.connection
     with transaction.atomic():
+        lock_registrations(connection.server)
+        pk = request.registration_id
+        if pk is not None and not ClientRegistration.objects.filter(pk=pk).exists():
+            return False
         request.save()
         record(
             AuditEvent.AUTHORIZATION_INITIATED,
@@ -219,6 +230,7 @@ def _save(request: AuthorizationRequest) -> None:
                 "request": request.pk,
             },
         )
+    return True
 
 
 def _our_url(request: AuthorizationRequest) -> str:
