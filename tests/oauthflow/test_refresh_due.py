@@ -1,0 +1,64 @@
+"""The background renews what ends soon, and one bad row does not stop the others."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+
+from connections.models import Connection, TokenSet
+from connections.sealing import Ciphertext
+from oauthflow.flows.refresh_due import refresh_due
+from tests.fakes.internet import Answer
+from tests.fakes.world import World
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "due_after"),
+    [(3600, 2700), (86_400, 64_800), (1200, 600), (60, 30)],
+)
+def test_tokens_are_renewed_in_the_last_quarter_of_their_life(
+    world: World, alice: User, now: datetime, lifetime: int, due_after: int
+) -> None:
+    world.authorization_server.expires_in = lifetime
+    world.connect(alice, now=now)
+
+    assert refresh_due(now=now + timedelta(seconds=due_after - 1)) == {"refreshed": 0, "failed": 0}
+    assert refresh_due(now=now + timedelta(seconds=due_after)) == {"refreshed": 1, "failed": 0}
+    assert refresh_due(now=now + timedelta(seconds=due_after)) == {"refreshed": 0, "failed": 0}
+
+
+@pytest.mark.parametrize("field", ["expires_in", "refresh_token"])
+def test_what_cannot_or_need_not_be_renewed_is_never_due(world: World, alice: User, now: datetime, field: str) -> None:
+    world.authorization_server.token_overrides = {field: None}
+    world.connect(alice, now=now)
+
+    assert refresh_due(now=now + timedelta(days=3)) == {"refreshed": 0, "failed": 0}
+
+
+# F24
+def test_a_row_that_does_not_open_and_a_refused_one_do_not_stop_the_others(
+    world: World, alice: User, bob: User, administrator: User, now: datetime
+) -> None:
+    damaged, refused, good = (world.connect(user, now=now) for user in (alice, bob, administrator))
+    TokenSet.objects.filter(connection=damaged).update(refresh_token_sealed=Ciphertext("gibberish"))
+    first, second = (TokenSet.objects.get(connection=one) for one in (damaged, refused))
+    assert first.expires_at == second.expires_at
+    world.authorization_server.refresh_tokens.pop(second.refresh_token_sealed.reveal().reveal())
+
+    assert refresh_due(now=now + timedelta(seconds=3000)) == {"refreshed": 1, "failed": 2}
+    statuses = [Connection.objects.get(pk=one.pk).status for one in (damaged, refused, good)]
+    assert statuses == ["key_unavailable", "reauth_required", "active"]
+    assert refresh_due(now=now + timedelta(seconds=3001)) == {"refreshed": 0, "failed": 0}
+
+
+def test_in_the_pause_after_a_failure_nothing_is_due(world: World, alice: User, now: datetime) -> None:
+    world.connect(alice, now=now)
+    world.authorization_server.refresh_answer = Answer(503, "", {"Retry-After": "300"})
+    due = now + timedelta(seconds=2700)
+
+    assert refresh_due(now=due) == {"refreshed": 0, "failed": 1}
+    assert refresh_due(now=due + timedelta(seconds=299)) == {"refreshed": 0, "failed": 0}
+    world.authorization_server.refresh_answer = None
+    assert refresh_due(now=due + timedelta(seconds=300)) == {"refreshed": 1, "failed": 0}
