@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from django.conf import settings
 
 if TYPE_CHECKING:
     from .models import AuditRecord
+
+AUTHENTICATED: Final = (
+    "sequence", "at", "event", "actor", "server", "connection", "client", "reason", "correlation_id", "details",
+    "key_id",
+)  # fmt: skip
+"""Every column but the two codes."""
+
+_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,34 +43,42 @@ def current_key() -> str:
 
 
 def compute_mac(record: AuditRecord, *, key: str) -> str:
-    """Return HMAC-SHA256, in hex, over the previous code and the canonical form of every other column."""
-    content = {
-        "sequence": record.sequence,
-        "at": record.at.isoformat(),
-        "event": record.event,
-        "actor": record.actor,
-        "server": record.server,
-        "connection": record.connection,
-        "client": record.client,
-        "reason": record.reason,
-        "correlation_id": record.correlation_id,
-        "details": record.details,
-        "key_id": record.key_id,
-    }
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hmac.new(key.encode(), f"{record.previous_mac}\n{canonical}".encode(), hashlib.sha256).hexdigest()
+    """Return the code that a record should have: `link_mac` of its columns."""
+    content = {name: getattr(record, name) for name in AUTHENTICATED}
+    content["at"] = record.at.isoformat()
+    return link_mac(content, previous_mac=record.previous_mac, key=key)
 
 
-def broken_links(records: Iterator[AuditRecord], *, head_sequence: int, head_mac: str) -> Iterator[BrokenLink]:
+def link_mac(content: Mapping[str, object], *, previous_mac: str, key: str) -> str:
+    """Return HMAC-SHA256, in hex, over the code of the record before and the canonical form of this one's content.
+
+    Args:
+        content: What stands in the columns `AUTHENTICATED`; `at` in ISO 8601.
+        previous_mac: The code of the record before; `""` for the first.
+        key: An audit key.
+    """
+    return hmac.digest(key.encode(), f"{previous_mac}\n{_canonical(content)}".encode(), "sha256").hex()
+
+
+def broken_links(
+    records: Iterator[AuditRecord],
+    *,
+    head_sequence: int,
+    head_mac: str,
+    after_sequence: int = 0,
+    after_mac: str = "",
+) -> Iterator[BrokenLink]:
     """Walk the records in ascending order and yield every place where the chain does not hold.
 
     Args:
-        records: All records, ascending by sequence.
+        records: All records, or those after one that was verified before, ascending by sequence.
         head_sequence: The number of the last record according to the head.
         head_mac: The code of that record according to the head.
+        after_sequence: The number of the record that was verified before; 0 to begin at the beginning.
+        after_mac: The code of that record.
     """
     keys = {key_id(key): key for key in settings.AUDIT_KEYS}
-    expected_sequence, previous_mac = 1, ""
+    expected_sequence, previous_mac = after_sequence + 1, after_mac
     for record in records:
         if record.sequence != expected_sequence:
             yield BrokenLink(expected_sequence, "this record is missing")
