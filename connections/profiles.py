@@ -46,6 +46,9 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         "entra": Profile(
             name="Microsoft Entra ID",
             send_resource=False,
+            # A prompt for consent would ask for an administrator where people may not consent; it gives offline access
+            # without one.
+            authorization_parameters=MappingProxyType({"prompt": "select_account"}),
             scopes="offline_access",
             registration="pre_registered",
             note="Register an application by hand. Entra refuses a resource parameter beside scopes (AADSTS9010010); "

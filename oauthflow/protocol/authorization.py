@@ -78,12 +78,12 @@ def authorization_parameters(
         code_challenge: S256 challenge of this request's verifier.
         scope: Space-separated; left out when empty.
         resource: Exactly the string of the protected-resource metadata; None sends none.
-        extra: What a provider profile adds, such as `prompt`.
+        extra: What a provider profile adds; its `prompt` goes before ours.
 
     Raises:
         InvalidRequestError: `extra` sets a parameter that is ours to decide.
 
-    Spec: RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2. A-02, A-03, A-06, A-08, A-09, S-03.
+    Spec: RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2, OpenID Connect Core §11. A-02, A-03, A-06, A-08, A-09, S-03.
     """
     reserved = sorted(RESERVED_PARAMETERS & extra.keys())
     if reserved:
@@ -100,6 +100,9 @@ def authorization_parameters(
         parameters["scope"] = scope
     if resource:
         parameters["resource"] = resource
+    if "offline_access" in scope.split(" "):
+        # OpenID providers ignore that scope, and give no refresh token, where the person is not asked.
+        parameters["prompt"] = "consent"
     return {**parameters, **extra}
 
 

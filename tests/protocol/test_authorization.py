@@ -72,6 +72,13 @@ def test_a_scope_is_sent_when_there_is_one_and_left_out_when_not() -> None:
     assert "scope" not in parameters(scope="")
 
 
+@requirement("S-12")
+def test_offline_access_is_asked_for_with_consent_unless_the_profile_says_otherwise() -> None:
+    assert parameters(scope="mcp:read offline_access")["prompt"] == "consent"
+    assert "prompt" not in parameters(scope="mcp:read")
+    assert parameters(scope="offline_access", extra={"prompt": "select_account"})["prompt"] == "select_account"
+
+
 def test_a_provider_profile_adds_its_parameters() -> None:
     sent = parameters(extra={"prompt": "consent", "access_type": "offline", "audience": "https://api.example.com"})
     assert (sent["prompt"], sent["access_type"], sent["audience"]) == ("consent", "offline", "https://api.example.com")
