@@ -24,7 +24,8 @@ def client_metadata(request: HttpRequest) -> HttpResponse:
         client_id=client_id,
         client_name=configuration().client_name,
         redirect_uri=redirect_uri(),
-        client_uri=settings.PUBLIC_URL,
+        # Nobody else can open a site on localhost, and servers refuse a document with such an address.
+        client_uri=settings.PUBLIC_URL if served_from_web() else "",
         web=served_from_web(),
     )
     return _public(JsonResponse(document))
