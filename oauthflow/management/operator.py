@@ -20,6 +20,9 @@ from .table import printable
 PERSON_NEEDED: Final = 3
 """Exit code where somebody has to sign in first."""
 
+STOPPED: Final = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 
 @contextmanager
 def in_one_sentence() -> Iterator[None]:
@@ -36,6 +39,8 @@ def in_one_sentence() -> Iterator[None]:
         ) from error
     except PermissionDenied as error:
         raise CommandError("This account may not do that.") from error
+    except KeyboardInterrupt as error:
+        raise CommandError("Stopped.", returncode=STOPPED) from error
 
 
 def user_named(username: str) -> User:
