@@ -24,6 +24,8 @@ Policy = McpServer.ConnectionPolicy
 Status = Connection.Status
 
 BACKGROUND_MARGIN = timedelta(minutes=15)
+LONGEST_SCOPE = 1000
+"""Characters; what the columns for scopes hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ def default_connection(
     return usable_first[0] if usable_first else None
 
 
+def fitting_scope(scope: str) -> str:
+    """Return as many whole scopes of another server's list as are kept."""
+    return scope if len(scope) <= LONGEST_SCOPE else scope[: LONGEST_SCOPE + 1].rpartition(" ")[0]
+
+
 def store_grant(
     connection: Connection, tokens: TokenResponse, *, terms: GrantTerms, actor: User | None, now: datetime
 ) -> TokenSet:
@@ -103,7 +110,7 @@ def store_grant(
         kept.generation += 1
         kept.access_token_sealed = tokens.access_token
         kept.refresh_token_sealed = tokens.refresh_token
-        kept.token_type, kept.scope = tokens.token_type, tokens.scope
+        kept.token_type, kept.scope = tokens.token_type, fitting_scope(tokens.scope)
         kept.obtained_at, kept.expires_at = now, tokens.expires_at
         kept.refresh_due_at = refresh_due_at(tokens, has_refresh_token=tokens.refresh_token is not None, now=now)
         kept.issuer, kept.client_id, kept.auth_method = terms.issuer, terms.client_id, terms.auth_method
@@ -113,7 +120,7 @@ def store_grant(
         kept.refresh_failures, kept.next_attempt_at = 0, None
         kept.save()
         connection.status, connection.reason = Status.ACTIVE, ""
-        connection.requested_scopes, connection.granted_scopes = terms.requested_scope, tokens.scope
+        connection.requested_scopes, connection.granted_scopes = terms.requested_scope, kept.scope
         connection.issuer, connection.registration_method = terms.issuer, terms.registration_method
         connection.save()
         record(
@@ -123,7 +130,7 @@ def store_grant(
             connection=connection,
             details={
                 "issuer": terms.issuer,
-                "scope": tokens.scope,
+                "scope": kept.scope,
                 "expires_at": tokens.expires_at,
                 "has_refresh_token": tokens.refresh_token is not None,
                 "registration_method": terms.registration_method,
@@ -149,7 +156,7 @@ def store_refreshed(
             access_token_sealed=access.seal_for(token_set, tokens.access_token, generation=generation),
             refresh_token_sealed=refresh.seal_for(token_set, kept_refresh_token, generation=generation),
             token_type=tokens.token_type,
-            scope=tokens.scope,
+            scope=fitting_scope(tokens.scope),
             obtained_at=now,
             expires_at=tokens.expires_at,
             refresh_due_at=refresh_due_at(tokens, has_refresh_token=True, now=now),
@@ -161,7 +168,11 @@ def store_refreshed(
         if not won:
             return False
         Connection.objects.filter(pk=connection.pk).update(
-            status=Status.ACTIVE, reason="", granted_scopes=tokens.scope, last_refreshed_at=now, updated_at=now
+            status=Status.ACTIVE,
+            reason="",
+            granted_scopes=fitting_scope(tokens.scope),
+            last_refreshed_at=now,
+            updated_at=now,
         )
         record(
             AuditEvent.TOKEN_REFRESHED,

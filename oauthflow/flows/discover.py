@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from connections.models import McpServer, ServerDiscovery
 from connections.profiles import profile_of
+from connections.services import fitting_scope
 from oauthflow.conf import configuration
 from oauthflow.egress import Egress
 from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
@@ -146,7 +147,7 @@ def _ask(server: McpServer, *, http: Egress, challenge: BearerChallenge | None, 
         source_url=source_url,
         resource=resource.resource,
         scopes_supported=resource.scopes_supported,
-        challenge_scope=challenge.scope if challenge else None,
+        challenge_scope=_challenge_scope(challenge),
         is_legacy=False,
         resource_document=dict(resource.document),
     )
@@ -204,7 +205,7 @@ def _legacy(
 ) -> Discovered:
     """The rules of MCP 2025-03-26: metadata at the origin, else fixed paths there."""
     issuer = server.issuer or legacy_issuer(server.url)
-    scope = challenge.scope if challenge else None
+    scope = _challenge_scope(challenge)
     try:
         metadata, source_url = _metadata_of(server, issuer, http=http)
     except (IssuerMismatchError, PkceNotSupportedError):
@@ -216,6 +217,10 @@ def _legacy(
             ) from error
         metadata, source_url = legacy_metadata(server.url), ""
     return Discovered(metadata, source_url, "", None, scope, True, {})
+
+
+def _challenge_scope(challenge: BearerChallenge | None) -> str | None:
+    return fitting_scope(challenge.scope) if challenge and challenge.scope else None
 
 
 def _first_usable(

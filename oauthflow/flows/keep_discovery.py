@@ -12,7 +12,7 @@ from django.db.models import Q
 from audit.events import AuditEvent
 from audit.record import record
 from connections.models import AuthorizationServer, Connection, McpServer, ServerDiscovery, TokenSet
-from oauthflow.protocol.errors import FlowError, IssuerChangedError
+from oauthflow.protocol.errors import DiscoveryError, FlowError, IssuerChangedError
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -30,6 +30,7 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
     if kept is not None and _has_moved(server, found, kept=kept):
         _stop_connections(server, found, kept=kept)
         raise IssuerChangedError(f"it used {kept.issuer} and now names {found.issuer}")
+    _require_room(found)
     with transaction.atomic():
         authorization_server, _ = AuthorizationServer.objects.update_or_create(
             issuer=found.issuer,
@@ -53,6 +54,14 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
                 "failure_detail": "",
             },
         )
+
+
+def _require_room(found: Discovered) -> None:
+    """SQLite would keep an address of any length, PostgreSQL would fail in the middle of a sign-in."""
+    metadata = found.metadata
+    addresses = (metadata.issuer, metadata.authorization_endpoint, metadata.token_endpoint)
+    if max(map(len, (*addresses, metadata.revocation_endpoint or "", found.resource, found.source_url))) > 1000:
+        raise DiscoveryError("an address in the metadata is longer than 1000 characters")
 
 
 def keep_failure(server: McpServer, *, error: FlowError, now: datetime) -> None:

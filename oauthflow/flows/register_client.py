@@ -24,6 +24,7 @@ from oauthflow.protocol.client_auth import (
     choose_auth_method,
 )
 from oauthflow.protocol.client_metadata import client_metadata
+from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import FlowError, NoClientError, RegistrationError
 from oauthflow.protocol.registration import (
     RegisteredClient,
@@ -38,6 +39,8 @@ from .discover import Discovered
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+_LONGEST_CLIENT_ID = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +188,9 @@ def _register(server: McpServer, found: Discovered, *, scope: str, http: Egress,
         web=served_from_web(),
     )
     try:
-        response = http.send(
-            registration_request(endpoint, client=described), limits=Limits.REGISTRATION, step="registration"
-        )
-        registered = read_registration_response(
-            response, redirect_uri=redirect_uri(), issuer=found.issuer, requested_auth_method=wanted
-        )
+        registered = _registered(endpoint, described, issuer=found.issuer, http=http)
+        if len(registered.client_id) > _LONGEST_CLIENT_ID:
+            raise RegistrationError(f"registered under a client id of more than {_LONGEST_CLIENT_ID} characters")
     except FlowError as error:
         record(
             AuditEvent.CLIENT_REGISTRATION_FAILED,
@@ -205,6 +205,28 @@ def _register(server: McpServer, found: Discovered, *, scope: str, http: Egress,
     registration = _keep(server, found, registered, scope=scope)
     forget_superseded(server, http=http)
     return registration
+
+
+def _registered(endpoint: str, described: dict[str, object], *, issuer: str, http: Egress) -> RegisteredClient:
+    """Register; where our description is refused, once more without the scope.
+
+    Some servers take the scopes of their resources in an authorization request, but only their own in a registration.
+    """
+    request = registration_request(endpoint, client=described)
+    response = http.send(request, limits=Limits.REGISTRATION, step="registration")
+    try:
+        return read_registration_response(
+            response,
+            redirect_uri=redirect_uri(),
+            issuer=issuer,
+            requested_auth_method=str(described["token_endpoint_auth_method"]),
+        )
+    except RegistrationError as error:
+        if error.code != Code.INVALID_CLIENT_METADATA or "scope" not in described:
+            raise
+        http.trace.verdict(f"{error.detail}; once more without scope")
+    unscoped = {name: value for name, value in described.items() if name != "scope"}
+    return _registered(endpoint, unscoped, issuer=issuer, http=http)
 
 
 def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *, scope: str) -> ClientRegistration:

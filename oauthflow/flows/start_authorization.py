@@ -13,6 +13,7 @@ from audit.events import AuditEvent
 from audit.record import record
 from connections.models import ClientRegistration, Connection, FlowTrace, McpServer
 from connections.profiles import profile_of
+from connections.services import LONGEST_SCOPE
 from oauthflow.conf import configuration, redirect_uri
 from oauthflow.egress import Egress
 from oauthflow.models import AuthorizationRequest, hash_of
@@ -96,6 +97,9 @@ def start_authorization(
     with traced(server, kind=FlowTrace.Kind.AUTHORIZE, connection=connection, user=user) as http:
         found = discover(server, http=http, now=now, fresh=fresh, challenge=challenge)
         scope = _scope(connection, found, additional=additional_scopes, challenge=challenge)
+        if len(scope) > LONGEST_SCOPE:
+            detail = f"the server names scopes of {len(scope)} characters; enter those that are needed at the server"
+            raise InvalidRequestError(detail, code=Code.INVALID_SCOPE)
         for _ in range(_TRIES):
             client = resolve_client(server, found, scope=scope, http=http, now=now)
             request, state = _pending(connection, found, client, scope=scope, user=user, now=now)

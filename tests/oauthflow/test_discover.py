@@ -296,3 +296,10 @@ def test_an_issuer_with_a_path_is_asked_at_its_three_addresses(world: World, now
 
     assert found_by(world, now=now).issuer == "https://tenants.example/one"
     assert paths(world)[-1] == "https://tenants.example/.well-known/oauth-authorization-server/one"
+
+
+def test_an_address_longer_than_anybody_needs_stops_discovery(world: World, now: datetime) -> None:
+    world.authorization_server.metadata_overrides = {"token_endpoint": f"https://as.example/{'t' * 1000}"}
+
+    with pytest.raises(DiscoveryError, match="longer than 1000"):
+        found_by(world, now=now)

@@ -86,6 +86,30 @@ def test_a_registration_is_made_once_and_kept_under_its_issuer(world: World, now
     assert "refresh_token" in asked["grant_types"]
 
 
+def test_a_server_that_knows_the_scopes_of_its_resources_in_no_registration_is_asked_without(
+    world: World, now: datetime
+) -> None:
+    fake = world.authorization_server
+    refusal = Answer(400, {"error": "invalid_client_metadata"})
+    world.internet["https://as.example"] = lambda call: (
+        refusal if call.path == "/register" and "scope" in call.json else fake(call)
+    )
+
+    assert client_of(world, now=now).method == "dynamic"
+    (asked,) = fake.registrations
+    assert "scope" not in asked
+
+
+def test_a_description_that_is_refused_without_its_scope_too_is_refused(world: World, now: datetime) -> None:
+    world.authorization_server.registration_answer = Answer(400, {"error": "invalid_client_metadata"})
+
+    with pytest.raises(RegistrationError) as refused:
+        client_of(world, now=now)
+    assert refused.value.code == Code.INVALID_CLIENT_METADATA
+    assert len(world.authorization_server.registrations) == 2
+    assert AuditRecord.objects.filter(event="client.registration_failed").count() == 1
+
+
 def test_two_servers_of_one_issuer_register_each_for_itself(world: World, now: datetime) -> None:
     assert (
         client_of(world, now=now).credentials.client_id != client_of(world, now=now, slug="drive").credentials.client_id
@@ -292,3 +316,11 @@ def test_the_client_authenticates_by_a_method_that_the_server_supports(
 
     assert world.authorization_server.registrations[0]["token_endpoint_auth_method"] == registered
     assert ClientRegistration.objects.get().auth_method == registered
+
+
+def test_a_client_id_longer_than_anybody_needs_is_a_failed_registration(world: World, now: datetime) -> None:
+    world.authorization_server.registration_overrides = {"client_id": "c" * 501}
+
+    with pytest.raises(RegistrationError):
+        client_of(world, now=now)
+    assert not ClientRegistration.objects.exists()

@@ -234,3 +234,16 @@ def test_the_start_is_recorded_without_its_secrets(world: World, alice: User, no
     assert entry.actor == str(alice.pk)
     assert entry.details["issuer"] == "https://as.example"
     assert started.state.reveal() not in str(entry.details)
+
+
+def test_more_scopes_than_can_be_asked_for_are_a_matter_for_an_administrator(
+    world: World, alice: User, now: datetime
+) -> None:
+    world.mcp_server.scopes_supported = [f"scope:{number:04}" for number in range(200)]
+
+    with pytest.raises(InvalidRequestError) as caught:
+        sent_away(world, alice, now=now)
+    assert caught.value.code == Code.INVALID_SCOPE
+    world.server().delete()
+    world.server(scopes="scope:0001")
+    assert sent_away(world, alice, now=now)["scope"] == "scope:0001"
