@@ -83,6 +83,8 @@ def default_connection(
 
     Never anybody else's, and never a shared one where the server's policy is personal. Z07.
     """
+    if not user.is_authenticated:
+        return None
     policy = server.connection_policy
     mine = Q(pk__in=[]) if policy == Policy.SHARED else Q(user=user)
     shared = Q(pk__in=[]) if policy == Policy.PERSONAL else Q(user__isnull=True)
@@ -149,14 +151,14 @@ def store_refreshed(
     generation = token_set.generation + 1
     access, refresh = TokenSet._meta.get_field("access_token_sealed"), TokenSet._meta.get_field("refresh_token_sealed")
     kept_refresh_token = tokens.refresh_token or token_set.refresh_token_sealed.reveal()
-    connection = token_set.connection
+    connection, scope = token_set.connection, fitting_scope(tokens.scope)
     with transaction.atomic():
         won = TokenSet.objects.filter(pk=token_set.pk, generation=token_set.generation, lease_owner=lease_owner).update(
             generation=generation,
             access_token_sealed=access.seal_for(token_set, tokens.access_token, generation=generation),
             refresh_token_sealed=refresh.seal_for(token_set, kept_refresh_token, generation=generation),
             token_type=tokens.token_type,
-            scope=fitting_scope(tokens.scope),
+            scope=scope,
             obtained_at=now,
             expires_at=tokens.expires_at,
             refresh_due_at=refresh_due_at(tokens, has_refresh_token=True, now=now),
@@ -170,7 +172,7 @@ def store_refreshed(
         Connection.objects.filter(pk=connection.pk).update(
             status=Status.ACTIVE,
             reason="",
-            granted_scopes=fitting_scope(tokens.scope),
+            granted_scopes=scope,
             last_refreshed_at=now,
             updated_at=now,
         )
