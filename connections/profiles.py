@@ -100,7 +100,9 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         "supabase": Profile(
             name="Supabase", note="Registrations may be forgotten by the server; this site then registers again."
         ),
-        "aws": Profile(name="AWS", note="Registrations may be forgotten by the server; this site then registers again."),
+        "aws": Profile(
+            name="AWS", note="Registrations may be forgotten by the server; this site then registers again."
+        ),
         "clerk": Profile(name="Clerk", milliseconds=True, note="Gives lifetimes in milliseconds."),
         "context7": Profile(name="Context7", milliseconds=True, note="Gives lifetimes in milliseconds."),
     }
