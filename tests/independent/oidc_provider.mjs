@@ -7,8 +7,8 @@ const issuer = `http://127.0.0.1:${options.port}`;
 
 const provider = new Provider(issuer, {
   clients: options.clients,
-  // Resource scopes are among them because a registration may name only what is listed here.
-  scopes: ['openid', 'offline_access', ...options.scopes],
+  // The scopes of the resource are not among them: a registration that names one is refused.
+  scopes: ['openid', 'offline_access'],
   pkce: { required: () => true },
   rotateRefreshToken: true,
   // A token that is revoked ends its grant: this is how the tests take a grant back. RFC 7009 §2.1.
