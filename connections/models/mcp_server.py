@@ -45,7 +45,8 @@ def _validate_http_url(value: str) -> None:
     try:
         parse_http_url(value)
     except FlowError as error:
-        raise ValidationError(f"{value!r} is not a usable address: {error.detail or error.message}") from error
+        # The address itself is not repeated: people paste passwords in them.
+        raise ValidationError(f"This is not a usable address: {error.detail or error.message}") from error
 
 
 def _validate_scopes(value: str) -> None:
