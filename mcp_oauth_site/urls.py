@@ -8,6 +8,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from . import health, pages
+from .admin_login import admin_login
 
 _SIGN_IN = {"template_name": "accounts/login.html", "redirect_authenticated_user": True}
 
@@ -25,6 +26,7 @@ urlpatterns = [
         ),
         name="password_reset_confirm",
     ),
+    path("admin/login/", admin_login, name="admin_login"),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

@@ -1,0 +1,5 @@
+"""The configuration in the admin; each module registers its own pages."""
+
+from . import api_tokens, records, servers
+
+__all__ = ["api_tokens", "records", "servers"]
