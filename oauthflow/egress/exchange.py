@@ -76,6 +76,17 @@ class Egress:
                 raise MalformedResponseError(f"more than {limits.max_redirects} redirects")
             request = Request("GET", _redirect_target(request, response=response))
 
+    def require_allowed(self, *addresses: str, step: str) -> None:
+        """Refuse addresses that may not be contacted before anything is sent because of them.
+
+        Raises:
+            BlockedUrlError: At least one of them may not.
+
+        Spec: U-01, U-03.
+        """
+        for address in addresses:
+            self._require_url(address, step=step)
+
     def authorization_url(self, endpoint: str, *, parameters: Mapping[str, str]) -> str:
         """Put the parameters of an authorization request into the query of the endpoint.
 

@@ -96,6 +96,7 @@ def start_authorization(
     return_path = validate_return_to(return_to) if return_to else ""
     with traced(server, kind=FlowTrace.Kind.AUTHORIZE, connection=connection, user=user) as http:
         found = discover(server, http=http, now=now, fresh=fresh, challenge=challenge)
+        http.require_allowed(found.metadata.authorization_endpoint, found.metadata.token_endpoint, step="endpoints")
         scope = _scope(connection, found, additional=additional_scopes, challenge=challenge)
         if len(scope) > LONGEST_SCOPE:
             detail = f"the server names scopes of {len(scope)} characters; enter those that are needed at the server"

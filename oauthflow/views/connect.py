@@ -62,7 +62,7 @@ def _forward(request: SignedInRequest, request_id: UUID) -> HttpResponse:
         if request.method == "POST" or (_is_own_navigation(request) and _SIGNED_IN_JUST_NOW not in request.GET):
             return send_away(request, pending)
         _check_open(pending, request)
-    except StateError as error:
+    except FlowError as error:
         context = {**page_context(error), "server": pending.connection.server if _is_of(pending, request) else None}
         return render(request, "oauthflow/problem.html", context, status=context["status"])
     context = {
