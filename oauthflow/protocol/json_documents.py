@@ -29,23 +29,31 @@ def read_json_object(response: Response, *, max_depth: int = 20) -> dict[str, An
     """
     if not _is_json(response.headers.get("content-type", "")):
         raise MalformedResponseError("the content type is not JSON")
+    document, problem = _parsed(response.body)
+    if problem:
+        # Raised here and not while the parser's error is handled: that one holds the body, and with it tokens.
+        raise MalformedResponseError(problem)
+    if not isinstance(document, dict):
+        raise MalformedResponseError("the JSON is not an object")
+    _check_depth_and_text(document, max_depth=max_depth)
+    return document
+
+
+def _parsed(body: bytes) -> tuple[object, str]:
     try:
         document = json.loads(
-            response.body.decode("utf-8-sig"),
+            body.decode("utf-8-sig"),
             object_pairs_hook=_object_without_repeats,
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
     except UnicodeDecodeError:
-        raise MalformedResponseError("the body is not UTF-8") from None
+        return None, "the body is not UTF-8"
     except RecursionError:
-        raise MalformedResponseError("the JSON is nested too deeply") from None
+        return None, "the JSON is nested too deeply"
     except ValueError:
-        raise MalformedResponseError("the body is not JSON") from None
-    if not isinstance(document, dict):
-        raise MalformedResponseError("the JSON is not an object")
-    _check_depth_and_text(document, max_depth=max_depth)
-    return document
+        return None, "the body is not JSON"
+    return document, ""
 
 
 def _is_json(content_type: str) -> bool:
