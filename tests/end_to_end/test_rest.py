@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.requirements import requirement
+
 from .programs import Browser, Program
 from .upstream import Upstream
 
@@ -50,6 +52,23 @@ def test_the_link_of_a_409_reconnects_in_a_browser(
     assert status["connection_id"] == connection
     profile = program.call(connection, "get_user_profile").json()["structuredContent"]
     assert profile["subject"] == "testuser"
+
+
+@requirement("S-07", "S-08")
+def test_a_tool_that_wants_more_scope_leads_to_a_link_that_adds_it(
+    administrator: Program, program: Program, browser: Browser, upstream: Upstream
+) -> None:
+    connection = program.connection(administrator.configure(upstream.notes_url, scopes="notes:read offline_access"))
+    program.connect(connection, upstream=upstream)
+    assert program.call(connection, "list_secure_notes").status_code == 200
+    refused = program.note(connection, "More")
+    assert refused.status_code == 409, refused.text
+
+    browser.walk(refused.json()["authorization_url"], upstream=upstream)
+    assert program.note(connection, "More").json()["structuredContent"]["title"] == "More"
+    assert program.call(connection, "list_secure_notes").status_code == 200
+    granted = program.get(f"connections/{connection}").json()["granted_scopes"]
+    assert granted == "notes:read notes:write offline_access"
 
 
 def test_a_released_token_opens_the_server_and_a_disconnect_ends_it_there(

@@ -1,4 +1,4 @@
-"""The browser of the browser tests, kept from everything that is not on this machine."""
+"""The browser of the browser tests."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -92,8 +93,30 @@ def test_a_grant_that_is_taken_back_there_needs_one_click(
     assert program.note(connection, "Back").status_code == 200
 
 
+def test_a_person_who_says_no_there_is_told_so_and_may_try_again(
+    product: Product, upstream: Upstream, administrator: Program, program: Program, page: Page
+) -> None:
+    slug = administrator.configure(upstream.notes_url)
+    sign_in(page, product, slug=slug)
+    page.get_by_role("link", name="Cancel").click()
+    expect(page).to_have_url(re.compile(rf"^{product.url}/connections/result/[0-9a-f-]+$"))
+    assert connection_to(program, slug)["status"] == "pending"
+
+    page.get_by_role("button", name="Try again").click()
+    agree(page)
+    expect(page.get_by_text("Connected").first).to_be_visible()
+    assert connection_to(program, slug)["status"] == "active"
+
+
 def connect(page: Page, product: Product, *, slug: str) -> None:
-    """Sign in here, follow the link that an administrator hands out, sign in there, and allow."""
+    """Sign in here and there, and allow."""
+    sign_in(page, product, slug=slug)
+    agree(page)
+    expect(page.get_by_text("Connected").first).to_be_visible()
+
+
+def sign_in(page: Page, product: Product, *, slug: str) -> None:
+    """Sign in here, follow the link that an administrator hands out, and sign in there."""
     page.route("**/*", _only_this_machine)
     page.goto(f"{product.url}/connect/{slug}")
     page.get_by_label("User name").or_(page.get_by_label("Username")).fill("alice")
@@ -103,8 +126,6 @@ def connect(page: Page, product: Product, *, slug: str) -> None:
     page.get_by_placeholder("Enter any login").fill("testuser")
     page.get_by_placeholder("and password").fill("any")
     page.get_by_role("button", name="Sign-in").click()
-    agree(page)
-    expect(page.get_by_text("Connected").first).to_be_visible()
 
 
 def agree(page: Page) -> None:
