@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography.fernet import Fernet, MultiFernet
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
@@ -12,6 +13,7 @@ from audit.models import AuditRecord
 from connections.models import Connection, TokenSet
 from connections.services import mark
 from oauthflow.flows.access_token import usable_access_token
+from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.flows.request_headers import prepare_request
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
@@ -261,3 +263,22 @@ def test_a_local_program_gets_its_credentials_from_its_environment(
 
     assert prepared.headers == {}
     assert prepared.target.environment == {"KEY": Secret("fixed")}
+
+
+# K03
+@requirement("T-08")
+def test_a_lost_key_ends_no_connection_and_the_key_brings_all_back(
+    world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = now + timedelta(seconds=2700)
+    with monkeypatch.context() as without:
+        without.setattr("encrypted_model_fields.fields.CRYPTER", MultiFernet([Fernet(Fernet.generate_key())]))
+        with pytest.raises(SecretUnreadableError):
+            usable_access_token(connection, now=now)
+        assert refresh_due(now=due) == {"refreshed": 0, "failed": 0}
+        assert Connection.objects.get().status == "key_unavailable"
+        assert world.authorization_server.refresh_requests == []
+
+    assert usable_access_token(connection, now=due).access_token
+    assert Connection.objects.get().status == "active"
+    assert refresh_due(now=due) == {"refreshed": 1, "failed": 0}
