@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 from django.utils import timezone
 
 from connections.models import Connection, McpServer
@@ -96,9 +97,13 @@ async def aconnect(server: str, *, user: User, label: str | None = None) -> Asyn
 
 
 def _prepared(server: str, *, user: User, label: str | None) -> PreparedRequest:
-    connection = _connection(server, user=user, label=label)
-    with _asking_for_a_person(connection, user=user):
-        return prepare_request(connection, now=timezone.now())
+    """Runs in a thread of its own, whose database connection nobody else would ever close."""
+    try:
+        connection = _connection(server, user=user, label=label)
+        with _asking_for_a_person(connection, user=user):
+            return prepare_request(connection, now=timezone.now())
+    finally:
+        connections.close_all()
 
 
 def _connection(server: str, *, user: User, label: str | None) -> Connection:
