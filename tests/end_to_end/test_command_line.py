@@ -24,8 +24,8 @@ def test_an_operator_tells_the_main_story_at_a_terminal(
     assert early.stdout.startswith(product.url)
 
     said = connect(product, slug, upstream=upstream)
-    connection = _connection(product, slug)
-    assert connection in said
+    connection = said.strip().removesuffix(".").rpartition(" ")[2]
+    assert connection == program.connection(slug, status=200)
     assert "create_secure_note" in product.manage("tools", slug, "--user", "alice").stdout
     assert call(product, slug)["structuredContent"]["title"] == "Hello"
 
@@ -65,8 +65,3 @@ def call(product: Product, slug: str) -> dict[str, dict[str, str]]:
     done = product.manage("call", slug, "create_secure_note", NOTE, "--user", "alice")
     answer: dict[str, dict[str, str]] = json.loads(done.stdout)
     return answer
-
-
-def _connection(product: Product, slug: str) -> str:
-    listed = product.manage("connections", "--user", "alice", "--server", slug).stdout
-    return next(line.split()[0] for line in listed.splitlines() if slug in line)
