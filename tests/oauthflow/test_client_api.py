@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.utils import timezone
 
@@ -185,21 +184,25 @@ def test_a_shared_server_that_nobody_connected_is_a_matter_for_administrators(
         pass
 
 
-@pytest.mark.django_db(transaction=True)
-async def test_asynchronous_code_gets_the_official_client(
-    world: World, sdk: FakeSdk, alice: User, now: datetime
-) -> None:
-    await sync_to_async(world.connect)(alice, now=now)
+@pytest.fixture
+def connected(world: World, alice: User, now: datetime) -> Connection:
+    return world.connect(alice, now=now)
 
+
+@pytest.fixture
+def configured(world: World) -> McpServer:
+    return world.server()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_asynchronous_code_gets_the_official_client(sdk: FakeSdk, connected: Connection, alice: User) -> None:
     async with aconnect("notes", user=alice) as client:
         assert client is sdk
     assert [*sdk.opened[0][1]] == ["Authorization"]
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_asynchronous_code_is_given_the_link_as_well(world: World, sdk: FakeSdk, alice: User) -> None:
-    await sync_to_async(world.server)()
-
+async def test_asynchronous_code_is_given_the_link_as_well(sdk: FakeSdk, configured: McpServer, alice: User) -> None:
     with pytest.raises(AuthorizationRequired):
         async with aconnect("notes", user=alice):
             pass
