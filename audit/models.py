@@ -44,7 +44,7 @@ class AuditRecord(models.Model):
     at = models.DateTimeField(db_index=True)
     event = models.CharField(max_length=40, choices=AuditEvent.choices, db_index=True)
     actor = models.CharField(max_length=64, blank=True, db_index=True, help_text="Id of the user, or system.")
-    server = models.CharField(max_length=64, blank=True, db_index=True, help_text="Slug of the MCP server.")
+    server = models.CharField(max_length=80, blank=True, db_index=True, help_text="Slug of the MCP server.")
     connection = models.CharField(max_length=36, blank=True, db_index=True)
     client = models.CharField(max_length=200, blank=True, help_text="OAuth client or API token that acted.")
     reason = models.CharField(max_length=200, blank=True)
