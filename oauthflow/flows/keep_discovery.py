@@ -33,7 +33,7 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
     _require_room(found)
     with transaction.atomic():
         authorization_server, _ = AuthorizationServer.objects.update_or_create(
-            issuer=found.issuer,
+            issuer=_owner_of(found),
             defaults={"document": dict(found.metadata.document), "source_url": found.source_url, "fetched_at": now},
         )
         ServerDiscovery.objects.update_or_create(
@@ -54,6 +54,16 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
                 "failure_detail": "",
             },
         )
+
+
+def _owner_of(found: Discovered) -> str:
+    """Return under which issuer the document is kept for all servers: only its own origin speaks for an issuer.
+
+    A document that one server's settings accept under a second spelling is kept by its address. U12.
+    """
+    fetched_from, claimed = urlsplit(found.source_url), urlsplit(found.issuer)
+    is_own = not found.source_url or (fetched_from.scheme, fetched_from.netloc) == (claimed.scheme, claimed.netloc)
+    return found.issuer if is_own else found.source_url
 
 
 def _require_room(found: Discovered) -> None:
