@@ -33,6 +33,7 @@ _REFUSALS: Mapping[str, Code] = {
 _CLIENT_ID = re.compile(r"[\x20-\x7e]{1,2048}")
 _SECRET = re.compile(r"[\x20-\x7e]{1,4096}")
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_LONGEST_MANAGEMENT_URI = 1000
 # As seconds this is the year 5138; as milliseconds it is 1973. Some servers send milliseconds.
 _FIRST_MILLISECONDS = 100_000_000_000
 _LAST_SECONDS = 253_402_300_799
@@ -242,7 +243,7 @@ def _management(document: Mapping[str, Any], *, issuer: str) -> tuple[str | None
     token = document.get("registration_access_token")
     if not isinstance(uri, str) or not isinstance(token, str) or not _ACCESS_TOKEN.fullmatch(token):
         return None, None
-    if not _same_origin(uri, issuer):
+    if len(uri) > _LONGEST_MANAGEMENT_URI or not _same_origin(uri, issuer):
         return None, None
     return uri, Secret(token)
 
