@@ -134,8 +134,10 @@ def _refuse_while_failure_is_recent(kept: ServerDiscovery, *, now: datetime) -> 
 
 def _ask(server: McpServer, *, http: Egress, challenge: BearerChallenge | None, approved_issuer: str) -> Discovered:
     asked_to_sign_in = challenge is not None
-    if challenge is None:
-        challenge, asked_to_sign_in = _probe(server, http=http)
+    if challenge is None or not challenge.resource_metadata:
+        # Also where a client reports a challenge: what is found counts for everybody, so the server itself is asked.
+        challenge, asked_now = _probe(server, http=http)
+        asked_to_sign_in = asked_to_sign_in or asked_now
     resource = _protected_resource(server, http=http, challenge=challenge)
     if resource is None:
         return _legacy(server, http=http, challenge=challenge, asked_to_sign_in=asked_to_sign_in)

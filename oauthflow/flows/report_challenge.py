@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -41,7 +41,8 @@ def report_challenge(
 
     Spec: RFC 6750 §3.1. S-02, S-07 to S-09, D-15.
     """
-    challenge = bearer_challenge(www_authenticate) or BearerChallenge()
+    # Where the server's metadata is, a client only claims: another address would count for everybody. U11.
+    challenge = replace(bearer_challenge(www_authenticate) or BearerChallenge(), resource_metadata=None)
     if status == 401:
         if _refreshed(connection, now=now):
             return ChallengeAnswer("retry")
