@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 Hint: TypeAlias = Literal["refresh_token", "access_token"]
+_TRIES = 3
 
 
 def revoke_connection(connection: Connection, *, actor: User | None, reason: str, now: datetime) -> Connection:
@@ -29,12 +30,15 @@ def revoke_connection(connection: Connection, *, actor: User | None, reason: str
 
     Spec: RFC 7009 §2.1.
     """
-    token_set = (
-        TokenSet.objects.select_related("connection__server", "registration").filter(connection=connection).first()
-    )
     outcome = "nothing stored"
-    if token_set is not None:
+    stored = TokenSet.objects.select_related("connection__server", "registration").filter(connection=connection)
+    for _ in range(_TRIES):
+        token_set = stored.first()
+        if token_set is None:
+            break
         outcome = _revoke_stored(token_set, actor=actor, now=now)
+        if not stored.filter(generation__gt=token_set.generation).exists():
+            break  # else a refresh has stored newer tokens in the meantime, and those are revoked as well
     forget_grant(connection, actor=actor, reason=reason or "disconnected", revoked_upstream=outcome)
     return connection
 

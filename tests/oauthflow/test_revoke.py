@@ -12,10 +12,11 @@ from connections.models import ClientRegistration, Connection, FlowTrace, McpSer
 from connections.sealing import Ciphertext
 from connections.services import forget_grant
 from oauthflow.flows.access_token import usable_access_token
+from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.revoke import revoke_connection
 from oauthflow.protocol.errors import AuthorizationRequiredError
 from oauthflow.protocol.secret import Secret
-from tests.fakes.internet import Answer
+from tests.fakes.internet import Answer, Call
 from tests.fakes.world import World
 
 
@@ -115,3 +116,21 @@ def test_after_a_disconnect_the_same_connection_can_be_made_again(
 
     assert (again.pk, again.status, again.reason) == (connection.pk, "active", "")
     assert usable_access_token(again, now=now).access_token
+
+
+# F23
+def test_tokens_that_a_refresh_stores_meanwhile_are_revoked_as_well(
+    world: World, connection: Connection, alice: User, now: datetime
+) -> None:
+    def refresh_first(call: Call) -> Answer:
+        if call.path == "/revoke" and len(world.authorization_server.refresh_requests) == 0:
+            refresh_connection(Connection.objects.get(), now=now, trigger="use")
+        return world.authorization_server(call)
+
+    world.internet["https://as.example"] = refresh_first
+
+    revoke_connection(connection, actor=alice, reason="", now=now)
+
+    assert len(world.authorization_server.revocations) == 4
+    assert world.authorization_server.refresh_tokens == {}
+    assert not TokenSet.objects.exists()
