@@ -15,6 +15,7 @@ from oauthflow.egress import Egress
 from oauthflow.flows.check_server import check_server
 from oauthflow.flows.discover import discover
 from oauthflow.flows.keep_discovery import approve_issuer_change
+from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.register_client import Client, reset_registration, resolve_client
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import FlowError, IssuerChangedError, NoClientError, RegistrationError
@@ -324,3 +325,18 @@ def test_a_client_id_longer_than_anybody_needs_is_a_failed_registration(world: W
     with pytest.raises(RegistrationError):
         client_of(world, now=now)
     assert not ClientRegistration.objects.exists()
+
+
+@requirement("T-12", "R-07")
+def test_a_server_that_wants_signed_assertions_gets_one_for_every_token_request(
+    world: World, alice: User, now: datetime
+) -> None:
+    world.authorization_server.auth_methods = ["private_key_jwt"]
+    connection = world.connect(alice, now=now)
+    refresh_connection(connection, now=now, trigger="use")
+
+    (asked,) = world.authorization_server.registrations
+    assert asked["jwks_uri"] == "http://localhost:8000/oauth/client-jwks.json"
+    sent = [*world.authorization_server.token_requests, *world.authorization_server.refresh_requests]
+    assert len({one["client_assertion"] for one in sent}) == 2
+    assert not ClientRegistration.objects.get().client_secret_sealed
