@@ -68,7 +68,8 @@ def test_a_new_user_connects_and_stays_connected_until_the_grant_is_taken_back(
     notes = Notes(demonstration)
 
     written = notes.create("Hello", "World")
-    assert written.status_code == 200 and not written.json().get("isError"), written.text
+    assert written.status_code == 200, written.text
+    assert not written.json().get("isError"), written.text
 
     time.sleep(TOKEN_SECONDS + 1)  # the token really has to run out: that is what is shown
     assert notes.create("Again", "later").status_code == 200
@@ -76,7 +77,7 @@ def test_a_new_user_connects_and_stays_connected_until_the_grant_is_taken_back(
     take_the_grant_back(page, demonstration)
     time.sleep(TOKEN_SECONDS + 1)  # the resource server believes the token for its short rest
     refused = notes.create("After", "the end")
-    assert refused.status_code == 409 and refused.json()["error"] == "authorization_required"
+    assert (refused.status_code, refused.json()["error"]) == (409, "authorization_required")
     assert refused.json()["authorization_url"].startswith(demonstration.url)
 
     page.goto(f"{demonstration.url}/connections/")

@@ -84,7 +84,7 @@ class Command(UpCommand):
             "  Tokens live for a minute there, and are renewed before they end.\n\n"
             "  In another terminal:\n"
             f"    DEBUG=true EGRESS_ALLOW={','.join(settings.EGRESS_ALLOW)} .venv/bin/python manage.py call notes"
-            " create_secure_note '{\"title\": \"Hello\", \"content\": \"World\"}' --user alice\n"
+            ' create_secure_note \'{"title": "Hello", "content": "World"}\' --user alice\n'
         )
 
 
