@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from .chain import broken_links
 from .events import AuditEvent
 from .exports import CsvRenderer, JsonLinesRenderer
-from .look_only import LookOnlyAdmin, badge, document, moment
+from .look_only import LookOnlyAdmin, badge, document, moment, nothing
 from .models import AuditHead, AuditRecord
 from .record import SYSTEM, record
 
@@ -32,13 +32,21 @@ _BAD: Final = ("failed", "rejected", "blocked", "denied", "reuse_detected")
 _WARN: Final = ("required", "revoked", "deleted", "changed", "released")
 
 
+class WhenFilter(admin.DateFieldListFilter):
+    """Records by their age."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "when"
+
+
 @admin.register(AuditRecord)
 class AuditRecordAdmin(LookOnlyAdmin):
     """What happened, newest first. Nothing here can be changed by anybody."""
 
-    list_display = ("what", "when", "who", "server", "reason", "related")
+    list_display = ("what", "when", "who", "server", "why", "related")
     list_display_links = ("what",)
-    list_filter = ("event", "at", "server")
+    list_filter = ("event", ("at", WhenFilter), "server")
     search_fields = ("=actor", "server", "=connection", "client", "reason", "=correlation_id")
     search_help_text = "User id, server, connection, client, reason or correlation id"
     fields = (
@@ -69,10 +77,14 @@ class AuditRecordAdmin(LookOnlyAdmin):
         name = getattr(entry, "actor_name", None)
         return str(name) if name else f"{entry.actor} (no such user now)"
 
+    @admin.display(description="reason", ordering="reason")
+    def why(self, entry: AuditRecord) -> str:
+        return entry.reason or nothing()
+
     @admin.display(description="same request", ordering="correlation_id")
     def related(self, entry: AuditRecord) -> SafeString:
         if not entry.correlation_id:
-            return format_html("–")
+            return nothing()
         address = reverse("admin:audit_auditrecord_changelist")
         return format_html(
             '<a href="{}?q={}" class="site-id">{}</a>', address, entry.correlation_id, entry.correlation_id[:12]

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.db import models
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -24,7 +25,11 @@ class LookOnlyAdmin(_ModelAdmin):
 
     actions: Any = None
     list_per_page = 50
+    show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": plural(self.model), **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -34,6 +39,12 @@ class LookOnlyAdmin(_ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def plural(model: type[models.Model]) -> str:
+    """Return what rows of this kind are called, for a headline."""
+    name = str(model._meta.verbose_name_plural)
+    return name[:1].upper() + name[1:]
 
 
 def badge(words: object, *, tone: str = "") -> SafeString:
@@ -46,10 +57,15 @@ def badge(words: object, *, tone: str = "") -> SafeString:
     return format_html('<span class="site-badge {}">{}</span>', tone, words)
 
 
-def moment(at: datetime | None, *, otherwise: str = "–") -> SafeString:
+def nothing() -> SafeString:
+    """Write that there is nothing to say; a narrow screen leaves it out."""
+    return format_html('<span class="site-none">{}</span>', "–")
+
+
+def moment(at: datetime | None, *, otherwise: str = "") -> SafeString:
     """Write a `time` element in words ("3 hours ago"), the exact time in its title."""
     if at is None:
-        return format_html("{}", otherwise)
+        return format_html("{}", otherwise) if otherwise else nothing()
     exact = at.strftime("%Y-%m-%d %H:%M:%S UTC")
     return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), exact, in_words(at))
 

@@ -7,6 +7,7 @@ from django.apps import AppConfig
 
 class ConnectionsConfig(AppConfig):
     name = "connections"
+    verbose_name = "MCP"
 
     def ready(self) -> None:
         import_module("connections.checks")

@@ -21,7 +21,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from audit.look_only import LookOnlyAdmin, badge, moment
+from audit.look_only import LookOnlyAdmin, badge, moment, nothing
 from connections.admin.badges import connection_badge, reason_in_words
 from connections.admin.servers import DELETED_WITH_IT
 from connections.models import Connection, McpServer, TokenSet
@@ -85,7 +85,7 @@ class ConnectionAdmin(LookOnlyAdmin):
 
     @admin.display(description="reason", ordering="reason")
     def why(self, connection: Connection) -> str:
-        return reason_in_words(connection.reason) or "–"
+        return reason_in_words(connection.reason) or nothing()
 
     @admin.display(description="signed in")
     def obtained(self, connection: Connection) -> SafeString:
@@ -121,6 +121,8 @@ class ConnectionAdmin(LookOnlyAdmin):
         shown = {}
         if connection is not None and self.has_view_permission(request, connection):
             shown = {
+                "title": self.connection(connection),
+                "subtitle": self.owner(connection),
                 "traces": list(connection.traces.select_related("user")[:_TRACES_SHOWN]),
                 "has_tokens": _tokens(connection) is not None,
                 "may_manage": self.has_delete_permission(request, connection),
@@ -215,7 +217,7 @@ class AuthorizationRequestAdmin(LookOnlyAdmin):
 
     @admin.display(description="reason", ordering="error_code")
     def why(self, request: AuthorizationRequest) -> str:
-        return reason_in_words(request.error_code) or "–"
+        return reason_in_words(request.error_code) or nothing()
 
     @admin.display(description="begun", ordering="initiated_at")
     def begun(self, request: AuthorizationRequest) -> SafeString:

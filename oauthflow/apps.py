@@ -5,3 +5,4 @@ from django.apps import AppConfig
 
 class OauthflowConfig(AppConfig):
     name = "oauthflow"
+    verbose_name = "Sign-ins"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.utils.safestring import SafeString
 
-from audit.look_only import LookOnlyAdmin, badge, document, moment
+from audit.look_only import LookOnlyAdmin, badge, document, moment, nothing
 
 from ..forms import sealed_state
 from ..models import AuthorizationServer, ClientRegistration, FlowTrace, ServerDiscovery
@@ -113,7 +113,7 @@ class ServerDiscoveryAdmin(LookOnlyAdmin):
 
     @admin.display(description="reason")
     def why(self, discovery: ServerDiscovery) -> str:
-        return reason_in_words(discovery.failure_code) or "–"
+        return reason_in_words(discovery.failure_code) or nothing()
 
     @admin.display(description="resource metadata")
     def published(self, discovery: ServerDiscovery) -> SafeString:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _WAITING: Final = "servers_to_import"
 _KEPT: Final = timedelta(minutes=15)
+_REMARKS_SHOWN: Final = 20
 _DESCRIBED: Final = {
     ExportFormat.YAML: "This site's own YAML: everything but the secrets; can be imported again.",
     ExportFormat.MCP_SERVERS: "mcpServers, for Claude Desktop, Cursor and others.",
@@ -101,7 +102,7 @@ def _import_waiting(request: HttpRequest, *, actor: User) -> HttpResponse:
         return here
     result = import_servers(text, actor=actor, now=now, update=waiting["update"])
     messages.success(request, f"{len(result.created)} created, {len(result.updated)} changed.")
-    for remark in [*result.problems, *result.notes]:
+    for remark in [*result.problems, *result.notes][:_REMARKS_SHOWN]:
         messages.warning(request, f"{remark.name}: {remark.reason}")
     return HttpResponseRedirect(reverse("admin:connections_mcpserver_changelist"))
 

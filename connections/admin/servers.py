@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from audit.look_only import badge, in_words
+from audit.look_only import badge, in_words, plural
 
 from ..forms import McpServerForm
 from ..models import FlowTrace, McpServer
@@ -69,9 +69,13 @@ class McpServerAdmin(_ServerAdmin):
     prepopulated_fields: ClassVar[dict[str, Sequence[str]]] = {"slug": ("name",)}
     actions = None
     list_per_page = 50
+    show_facets = admin.ShowFacets.NEVER
     change_form_template = "admin/connections/mcpserver/change_form.html"
 
     # ---- The list
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": plural(McpServer), **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[McpServer]:
         checks = FlowTrace.objects.filter(server=OuterRef("pk"), kind=FlowTrace.Kind.CHECK).order_by("-created_at")
@@ -137,7 +141,7 @@ class McpServerAdmin(_ServerAdmin):
     @admin.display(description="link to hand out")
     def link_to_hand_out(self, server: McpServer) -> SafeString:
         return format_html(
-            '<code class="site-copy">{}</code><div class="help">Leads straight to connecting.</div>',
+            '<code class="site-copy">{}</code><span class="quiet">Leads straight to connecting.</span>',
             connect_link(server),
         )
 
@@ -145,7 +149,9 @@ class McpServerAdmin(_ServerAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         server = self.get_object(request, object_id)
-        shown = beside(server, user=_person(request)) if server and self.has_view_permission(request, server) else {}
+        shown: dict[str, Any] = {}
+        if server is not None and self.has_view_permission(request, server):
+            shown = {"title": server.name, "subtitle": None, **beside(server, user=_person(request))}
         return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
 
     def changeform_view(
