@@ -30,6 +30,11 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
         mine = Q(user__isnull=False, user=user) if user.is_authenticated else Q(pk__in=[])
         return self.filter(mine | Q(user__isnull=True, server__in=servers)).select_related("server", "user")
 
+    def usable_by(self, user: AbstractBaseUser | AnonymousUser) -> ConnectionQuerySet:
+        """Visible ones of servers that are open to the user now; shared ones only where the server still shares."""
+        put_aside = Q(user__isnull=True, server__connection_policy=McpServer.ConnectionPolicy.PERSONAL)
+        return self.visible_to(user).filter(server__in=McpServer.objects.usable_by(user)).exclude(put_aside)
+
     def due_for_refresh(self, *, now: datetime) -> ConnectionQuerySet:
         """Connections whose tokens should be renewed by now and are not in a pause after a failure."""
         rested = Q(tokens__next_attempt_at__isnull=True) | Q(tokens__next_attempt_at__lte=now)

@@ -69,7 +69,7 @@ def usable_connection(user: User, connection_id: UUID | str) -> Connection:
         PermissionDenied: The server was closed to the user since they connected; they can still disconnect.
     """
     connection = visible_connection(user, connection_id)
-    if not McpServer.objects.usable_by(user).filter(pk=connection.server_id).exists():
+    if not Connection.objects.usable_by(user).filter(pk=connection.pk).exists():
         raise PermissionDenied("This server is not open to you any more.")
     return connection
 

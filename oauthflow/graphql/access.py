@@ -9,7 +9,7 @@ from uuid import UUID
 
 from graphql import GraphQLResolveInfo
 
-from connections.models import Connection, McpServer
+from connections.models import Connection
 from connections.models.api_token import ApiScope
 from connections.permissions import scopes_of
 
@@ -80,7 +80,7 @@ def usable_connection(user: User, connection_id: str) -> Connection:
         RefusedError: The server was closed to the user since they connected; they can still disconnect.
     """
     connection = visible_connection(user, connection_id)
-    if not McpServer.objects.usable_by(user).filter(pk=connection.server_id).exists():
+    if not Connection.objects.usable_by(user).filter(pk=connection.pk).exists():
         raise RefusedError("permission_denied", "This server is not open to you any more.")
     return connection
 

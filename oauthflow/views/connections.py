@@ -61,7 +61,7 @@ def detail(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
 @signed_in("POST")
 def reconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
     """Sign in again for a connection that exists."""
-    connection = _managed(request, connection_id)
+    connection = _usable(request, _managed(request, connection_id))
     try:
         return begin_sign_in(request, connection)
     except FlowError as error:
@@ -82,7 +82,7 @@ def disconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
 @signed_in("POST")
 def refresh(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
     """Renew the access now."""
-    connection = _managed(request, connection_id)
+    connection = _usable(request, _managed(request, connection_id))
     try:
         refresh_connection(connection, now=timezone.now(), actor=request.user, trigger="request")
         messages.success(request, f"The access to {connection.server} was renewed.")
@@ -94,7 +94,7 @@ def refresh(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
 @signed_in("POST")
 def test(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
     """Ask the server for its tools and say how it went."""
-    connection = _visible(request, connection_id)
+    connection = _usable(request, _visible(request, connection_id))
     try:
         names = [str(tool.get("name", "")) for tool in list_tools(connection, now=timezone.now())]
         messages.success(request, _found(connection, names))
@@ -122,6 +122,13 @@ def _managed(request: SignedInRequest, connection_id: UUID) -> Connection:
         return get_object_or_404(Connection.objects.select_related("server", "user"), pk=connection_id)
     connection = _visible(request, connection_id)
     if connection.is_shared and not request.user.has_perm("connections.manage_shared_connection"):
+        raise PermissionDenied
+    return connection
+
+
+def _usable(request: SignedInRequest, connection: Connection) -> Connection:
+    """Refuse what the user may only look at and disconnect, because its server was closed to them. Z07."""
+    if not Connection.objects.usable_by(request.user).filter(pk=connection.pk).exists():
         raise PermissionDenied
     return connection
 
