@@ -128,7 +128,8 @@ def _managed(request: SignedInRequest, connection_id: UUID) -> Connection:
 
 def _usable(request: SignedInRequest, connection: Connection) -> Connection:
     """Refuse what the user may only look at and disconnect, because its server was closed to them. Z07."""
-    if not _looks_after_connections(request) and not Connection.objects.usable_by(request.user).filter(pk=connection.pk).exists():
+    usable = Connection.objects.usable_by(request.user).filter(pk=connection.pk)
+    if not (_looks_after_connections(request) or usable.exists()):
         raise PermissionDenied
     return connection
 
