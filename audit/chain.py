@@ -7,20 +7,15 @@ import hmac
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django.conf import settings
 
 if TYPE_CHECKING:
     from .models import AuditRecord
 
-AUTHENTICATED: Final = (
-    "sequence", "at", "event", "actor", "server", "connection", "client", "reason", "correlation_id", "details",
-    "key_id",
-)  # fmt: skip
-"""Every column but the two codes."""
-
-_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+_text: Final = json.encoder.encode_basestring_ascii
+_sorted: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +38,56 @@ def current_key() -> str:
 
 
 def compute_mac(record: AuditRecord, *, key: str) -> str:
-    """Return the code that a record should have: `link_mac` of its columns."""
-    content = {name: getattr(record, name) for name in AUTHENTICATED}
-    content["at"] = record.at.isoformat()
-    return link_mac(content, previous_mac=record.previous_mac, key=key)
+    """Return the code that a record should have."""
+    content = Content(
+        sequence=record.sequence,
+        at=record.at.isoformat(),
+        event=record.event,
+        actor=record.actor,
+        server=record.server,
+        connection=record.connection,
+        client=record.client,
+        reason=record.reason,
+        correlation_id=record.correlation_id,
+        details=canonical_details(record.details),
+        key_id=record.key_id,
+    )
+    return link_mac(content.canonical(), previous_mac=record.previous_mac, key=key)
 
 
-def link_mac(content: Mapping[str, object], *, previous_mac: str, key: str) -> str:
-    """Return HMAC-SHA256, in hex, over the code of the record before and the canonical form of this one's content.
+class Content(NamedTuple):
+    """Every column of a record but the two codes. `at` is ISO 8601, `details` what `canonical_details` returns."""
 
-    Args:
-        content: What stands in the columns `AUTHENTICATED`; `at` in ISO 8601.
-        previous_mac: The code of the record before; `""` for the first.
-        key: An audit key.
-    """
-    return hmac.digest(key.encode(), f"{previous_mac}\n{_canonical(content)}".encode(), "sha256").hex()
+    sequence: int
+    at: str
+    event: str
+    actor: str
+    server: str
+    connection: str
+    client: str
+    reason: str
+    correlation_id: str
+    details: str
+    key_id: str
+
+    def canonical(self) -> str:
+        """Return it as JSON: one line, ASCII, names in alphabetical order, no spaces."""
+        return (
+            f'{{"actor":{_text(self.actor)},"at":{_text(self.at)},"client":{_text(self.client)},'
+            f'"connection":{_text(self.connection)},"correlation_id":{_text(self.correlation_id)},'
+            f'"details":{self.details},"event":{_text(self.event)},"key_id":{_text(self.key_id)},'
+            f'"reason":{_text(self.reason)},"sequence":{self.sequence},"server":{_text(self.server)}}}'
+        )
+
+
+def canonical_details(details: Mapping[str, object]) -> str:
+    """Return details as JSON in the form that codes are made of."""
+    return _sorted(details)
+
+
+def link_mac(canonical: str, *, previous_mac: str, key: str) -> str:
+    """Return HMAC-SHA256, in hex, over the code of the record before and the canonical form of this one's content."""
+    return hmac.digest(key.encode(), f"{previous_mac}\n{canonical}".encode(), "sha256").hex()
 
 
 def broken_links(

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from django.db import transaction
-from django.db.models import F
-from django.utils import timezone
-
-from .chain import compute_mac, current_key, key_id
+from .append import Entry, append_many
 from .correlation import correlation_id
 from .events import AuditEvent
-from .models import AuditHead, AuditRecord
+from .models import AuditRecord
 
 SYSTEM: Final = "system"
 
@@ -22,7 +18,7 @@ ALLOWED_DETAILS: Final = frozenset(
     {
         "auth_method", "code", "count", "expires_at", "fields", "format", "generation", "has_refresh_token", "host",
         "issuer", "kind", "label", "method", "new_issuer", "old_issuer", "outcome", "path", "registration_method",
-        "request", "requested_scope", "resource", "retryable", "revoked_upstream", "scope", "target", "token",
+        "request", "requested_scope", "resource", "retryable", "revoked_upstream", "scope", "seconds_left", "target", "token",
         "tool", "transport", "trigger", "user",
     }
 )  # fmt: skip
@@ -54,38 +50,44 @@ def record(
     Raises:
         ValueError: A detail has a name that is not allowed.
     """
+    wanted = entry(
+        event, actor=actor, server=server, connection=connection, client=client, reason=reason, details=details
+    )
+    (link,) = append_many([wanted])
+    columns = {**link.content._asdict(), "at": link.at, "details": wanted.details}
+    written = AuditRecord(**columns, previous_mac=link.previous_mac, mac=link.mac)
+    written._state.adding = False
+    return written
+
+
+def entry(
+    event: AuditEvent,
+    *,
+    actor: object = None,
+    server: str = "",
+    connection: object = None,
+    client: str = "",
+    reason: str = "",
+    details: Mapping[str, object] | None = None,
+) -> Entry:
+    """Return what `record` would append, for `append_many`; the arguments are those of `record`.
+
+    Raises:
+        ValueError: A detail has a name that is not allowed.
+    """
     said = {name: _plain(value) for name, value in (details or {}).items()}
     if unknown := said.keys() - ALLOWED_DETAILS:
         raise ValueError(f"audit details {sorted(unknown)} are not in ALLOWED_DETAILS")
-    with transaction.atomic():
-        head = _lock_head()
-        key = current_key()
-        entry = AuditRecord(
-            sequence=head.sequence,
-            at=timezone.now(),
-            event=event,
-            actor=_id_of(actor) or SYSTEM,
-            server=server,
-            connection=_id_of(connection),
-            client=client[:200],
-            reason=reason[:200],
-            correlation_id=correlation_id(),
-            details=said,
-            key_id=key_id(key),
-            previous_mac=head.mac,
-        )
-        entry.mac = compute_mac(entry, key=key)
-        entry.save()
-        AuditHead.objects.filter(pk=head.pk).update(mac=entry.mac)
-    return entry
-
-
-def _lock_head() -> AuditHead:
-    """Take the next number. The UPDATE holds the row lock (PostgreSQL) or the write lock (SQLite) until commit."""
-    if not AuditHead.objects.filter(pk=1).update(sequence=F("sequence") + 1):
-        AuditHead.objects.get_or_create(pk=1)
-        AuditHead.objects.filter(pk=1).update(sequence=F("sequence") + 1)
-    return AuditHead.objects.get(pk=1)
+    return Entry(
+        event=event.value,
+        actor=_id_of(actor) or SYSTEM,
+        server=server,
+        connection=_id_of(connection),
+        client=client[:200],
+        reason=reason[:200],
+        correlation_id=correlation_id(),
+        details=said,
+    )
 
 
 def _id_of(subject: object) -> str:
