@@ -40,6 +40,7 @@ Fieldsets = list[tuple[str, dict[str, Any]]]
 def fieldsets(server: McpServer | None) -> Fieldsets:
     """Return the parts that make sense for this server; None: a new one."""
     parts: Fieldsets = [
+        ("Confirm the new target", {"fields": ("confirm_target",), "classes": ("site-confirm",)}),
         ("Server", {"fields": _SERVER}),
         ("Signing in", {
             "fields": _SIGN_IN, "classes": ("for-oauth",),
@@ -57,10 +58,9 @@ def fieldsets(server: McpServer | None) -> Fieldsets:
             "description": "For services that depart from the specification. "
             "What is entered here decides where tokens are sent.",
         }),
-        ("Confirm the new target", {"fields": ("confirm_target",), "classes": ("site-confirm",)}),
     ]  # fmt: skip
     if settings.STDIO_SERVERS_ALLOWED or (server and server.transport == McpServer.Transport.STDIO):
-        parts.insert(4, ("Local program", {"fields": _PROGRAM, "classes": ("for-program",)}))
+        parts.insert(5, ("Local program", {"fields": _PROGRAM, "classes": ("for-program",)}))
     return [(name, {**part, "fields": _that_make_sense(part["fields"], server)}) for name, part in parts]
 
 
