@@ -32,7 +32,13 @@ _TONES: Final = {
     Status.KEY_UNAVAILABLE: "bad",
 }
 _RENEWED: Final = (Status.ACTIVE, Status.DEGRADED)
-_NEEDS_PERSON: Final = (Status.PENDING, Status.REVOKED, Status.REAUTH_REQUIRED, Status.KEY_UNAVAILABLE)
+_NEEDS_PERSON: Final = (
+    Status.PENDING,
+    Status.REVOKED,
+    Status.REAUTH_REQUIRED,
+    Status.KEY_UNAVAILABLE,
+    Status.ISSUER_CHANGED,
+)
 _HOLDS_GRANT: Final = (
     Status.ACTIVE,
     Status.DEGRADED,

@@ -14,8 +14,9 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    # For a module and no longer: while it lives its event loop runs, and no other asynchronous test could.
     path = shutil.which("chromium")
     assert path, "chromium is missing; scripts/test installs it"
     with sync_playwright() as playwright:
