@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -10,10 +11,12 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 _NOT_JSON: Final = "The body is not JSON."
+# As `json.dumps` writes it; behind an escaped backslash the same characters are harmless.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class JsonBodyParser(BaseParser):
-    """Refuses by 400 what other parsers let pass or fall over: length, depth, repeated names, NaN, half characters."""
+    """Refuses by 400 what others let pass or fall over: length, depth, repeated names, NaN, NUL, half characters."""
 
     media_type = "application/json"
     max_body_bytes = 1024 * 1024
@@ -25,7 +28,10 @@ class JsonBodyParser(BaseParser):
         try:
             read = json.loads(body.decode("utf-8"), object_pairs_hook=_unrepeated, parse_constant=_refuse)
             # An escape such as \ud800 is JSON and yet no text that a database or another server could take.
-            json.dumps(read, ensure_ascii=False).encode("utf-8")
+            text = json.dumps(read, ensure_ascii=False)
+            text.encode("utf-8")
+            if _NUL.search(text):
+                raise ValueError("PostgreSQL stores no NUL")
         except (ValueError, RecursionError) as error:
             raise ParseError(_NOT_JSON) from error
         return read

@@ -12,9 +12,11 @@ from django.db.models import F, Q
 
 from audit.events import AuditEvent
 from audit.record import record
+from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.token_endpoint import TokenResponse
 
+from .key_fingerprints import missing_keys
 from .models import ClientRegistration, Connection, McpServer, TokenSet
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def shared_connection(server: McpServer, *, label: str = "") -> Connection:
 
 
 def _get_or_create(server: McpServer, *, owner: User | None, label: str) -> Connection:
+    if "\0" in label:
+        raise InvalidRequestError("the label holds a character that is no text")
     found = Connection.objects.filter(server=server, user=owner, label=label).first()
     if found is not None:
         return found
@@ -181,7 +185,13 @@ def store_refreshed(
             actor=actor,
             server=connection.server.slug,
             connection=connection,
-            details={"expires_at": tokens.expires_at, "generation": generation, "trigger": trigger},
+            details={
+                "expires_at": tokens.expires_at,
+                "generation": generation,
+                "trigger": trigger,
+                "issuer": token_set.issuer,
+                "seconds_left": token_set.expires_at and round((token_set.expires_at - now).total_seconds()),
+            },
         )
     return True
 
@@ -232,7 +242,7 @@ def record_refresh_failure(
             server=connection.server.slug,
             connection=connection,
             reason=code,
-            details={"retryable": True},
+            details={"retryable": True, "issuer": token_set.issuer},
         )
 
 
@@ -264,6 +274,7 @@ def require_reauthorization(
             server=connection.server.slug,
             connection=connection,
             reason=reason,
+            details={"issuer": connection.issuer},
         )
     connection.status, connection.reason = Status.REAUTH_REQUIRED, reason
     return True
@@ -278,6 +289,7 @@ def forget_grant(connection: Connection, *, actor: User | None, reason: str, rev
         reason: In the words of whoever asked, at most 200 characters.
         revoked_upstream: What became of it at the authorization server: yes, no, unsupported.
     """
+    reason = reason.replace("\0", "")  # PostgreSQL stores none
     with transaction.atomic():
         TokenSet.objects.filter(connection=connection).delete()
         Connection.objects.filter(pk=connection.pk).update(
@@ -298,6 +310,16 @@ def mark(connection: Connection, *, status: str, reason: str) -> None:
     """Set a state that is neither a grant nor its end, for example an unreadable credential."""
     Connection.objects.filter(pk=connection.pk).update(status=status, reason=reason)
     connection.status, connection.reason = status, reason
+
+
+def mark_unreadable(connection: Connection) -> None:
+    """Show that a stored secret does not open.
+
+    Nothing is changed where this host lacks a key that another one seals with: then the secret is good, and others
+    serve it. K03, F20.
+    """
+    if not missing_keys():
+        mark(connection, status=Status.KEY_UNAVAILABLE, reason=Code.CREDENTIAL_UNREADABLE)
 
 
 def touch(connection: Connection, *, now: datetime) -> None:

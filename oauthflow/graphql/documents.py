@@ -13,9 +13,12 @@ from graphql import (
     DocumentNode,
     GraphQLError,
     NoSchemaIntrospectionCustomRule,
+    StringValueNode,
+    Visitor,
     parse,
     specified_rules,
     validate,
+    visit,
 )
 
 from .limits import MAX_TOKENS, check_limits
@@ -55,6 +58,14 @@ class _Kept:
                 self._documents.popitem(last=False)
 
 
+class _RefuseNul(Visitor):
+    """PostgreSQL stores no NUL; in variables the JSON parser has refused it already."""
+
+    def enter_string_value(self, node: StringValueNode, *_: Any) -> None:
+        if "\0" in node.value:
+            raise GraphQLError("A text holds a character that is no text.", node)
+
+
 _kept = _Kept()
 
 
@@ -74,6 +85,8 @@ def executable_document(text: str, *, variables: Mapping[str, Any]) -> DocumentN
     try:
         document = kept or parse(text, max_lexical_tokens=MAX_TOKENS, max_comments=_MAX_COMMENTS)
         check_limits(document, variables=variables, may_introspect=may_introspect)
+        if kept is None and "\\u" in text:
+            visit(document, _RefuseNul())
     except GraphQLError as error:
         raise InvalidDocumentError([error]) from error
     if kept is None:
