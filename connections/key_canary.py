@@ -14,6 +14,14 @@ _ROW: Final = uuid.UUID("6b657973-0000-4000-8000-000000000001")
 _WORD: Final = "open"
 
 
+def forget_unreadable_canary() -> None:
+    """Make room for a new canary where the key of the old one was given up for good."""
+    try:
+        ensure_keys_open()
+    except SecretUnreadableError:
+        KeyCanary.objects.all().delete()
+
+
 def ensure_keys_open() -> None:
     """Open the canary with the configured keys; the first start of a site writes it.
 

@@ -6,6 +6,7 @@ from .client_registration import ClientRegistration
 from .connection import Connection, TokenSet
 from .flow_trace import FlowTrace
 from .key_canary import KeyCanary
+from .key_fingerprint import KeyFingerprint
 from .mcp_server import McpServer
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Connection",
     "FlowTrace",
     "KeyCanary",
+    "KeyFingerprint",
     "McpServer",
     "ServerDiscovery",
     "TokenSet",

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from connections.models import Connection, McpServer, TokenSet
-from connections.services import mark, require_reauthorization, touch
+from connections.services import mark, mark_unreadable, require_reauthorization, touch
 from oauthflow.conf import configuration
-from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
     FlowError,
@@ -103,7 +102,7 @@ def _open(connection: Connection, token_set: TokenSet) -> Secret:
     try:
         return token_set.access_token_sealed.reveal()
     except SecretUnreadableError:
-        mark(connection, status=Connection.Status.KEY_UNAVAILABLE, reason=Code.CREDENTIAL_UNREADABLE)
+        mark_unreadable(connection)
         raise
 
 

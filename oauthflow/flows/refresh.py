@@ -18,7 +18,7 @@ from connections.models import Connection, FlowTrace, TokenSet
 from connections.profiles import profile_of
 from connections.services import (
     lease_for_refresh,
-    mark,
+    mark_unreadable,
     record_refresh_failure,
     require_reauthorization,
     store_refreshed,
@@ -128,7 +128,7 @@ def _request(token_set: TokenSet, *, now: datetime) -> Request:
             now=now,
         )
     except SecretUnreadableError:
-        mark(token_set.connection, status=Connection.Status.KEY_UNAVAILABLE, reason=Code.CREDENTIAL_UNREADABLE)
+        mark_unreadable(token_set.connection)
         raise
 
 
