@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from .chain import Content, canonical_details, current_key, key_id, link_mac
+from .listeners import APPENDED
 from .models import AuditHead
 
 # Plain SQL, because the ORM would cost more than everything else that a release of a token does. The tests hold the
@@ -66,6 +67,7 @@ def append_many(entries: Sequence[Entry]) -> list[Link]:
             at = connection.ops.adapt_datetimefield_value(links[0].at)
             cursor.executemany(INSERT, [_parameters(link, at) for link in links])
         cursor.execute(KEEP_END, [links[-1].mac])
+        APPENDED.send(sender=None, entries=entries)
     return links
 
 

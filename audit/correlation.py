@@ -17,6 +17,11 @@ def correlation_id() -> str:
     return _current.get()
 
 
+def begun_correlation() -> str:
+    """Return the current id, or an empty text where none was begun."""
+    return _current.get()
+
+
 def begin_correlation(given: str = "") -> str:
     """Begin a new id, or take over one that a caller sent if it is 8 to 64 plain characters."""
     chosen = given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex

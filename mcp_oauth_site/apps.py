@@ -9,4 +9,7 @@ class SiteConfig(AppConfig):
     name = "mcp_oauth_site"
 
     def ready(self) -> None:
+        from .observability.receivers import connect_receivers
+
         configure_structlog()
+        connect_receivers()

@@ -16,7 +16,10 @@ def _application() -> Any:
         django.setup()
     except ImproperlyConfigured as error:
         sys.exit(f"error: {error}")
+    from .observability.spans import send_spans
     from .root import build_application
+
+    send_spans()
 
     return build_application()
 

@@ -9,10 +9,14 @@ from typing import Any, Final
 
 _EMBEDDED_PREFIX: Final = "sqla+sqlite:///"
 
+HEARTBEAT_TASK: Final = "mcp_oauth_site.celery.note_heartbeat"
+CORRELATION_HEADER: Final = "site_correlation_id"
+
 # Names of tasks and how often they run, in seconds.
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "purge finished authorization requests": {"task": "oauthflow.tasks.purge_finished_requests", "schedule": 600.0},
     "refresh tokens that are due": {"task": "oauthflow.tasks.refresh_due_tokens", "schedule": 60.0},
+    "note that beat runs": {"task": HEARTBEAT_TASK, "schedule": 60.0},
 }
 
 
@@ -28,6 +32,8 @@ def broker_settings(redis_url: str, *, sqlite_file: Path) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_prefetch_multiplier": 1,
         "broker_connection_retry_on_startup": True,
+        # For ever: a worker that gave up would have to be started by hand.
+        "broker_connection_max_retries": None,
         "enable_utc": True,
         "timezone": "UTC",
         "beat_schedule": {

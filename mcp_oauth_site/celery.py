@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from django.conf import settings
 
-from audit.correlation import begin_correlation
+from audit.correlation import begin_correlation, begun_correlation
+
+from .broker import CORRELATION_HEADER, HEARTBEAT_TASK
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
 
@@ -22,7 +24,31 @@ def keep_site_logging(**kwargs: Any) -> None:
     """Having a receiver stops Celery from replacing the log handlers of settings."""
 
 
+@app.task(name=HEARTBEAT_TASK)
+def note_heartbeat() -> None:
+    """Keep that beat, broker and worker work together."""
+    from .observability.heartbeat import note_beat
+
+    note_beat()
+
+
+@signals.before_task_publish.connect
+def send_correlation(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    """Let a task know the id of the request, task or command that asked for it."""
+    if headers is not None and (begun := begun_correlation()):
+        headers.setdefault(CORRELATION_HEADER, begun)
+
+
 @signals.task_prerun.connect
-def begin_task_correlation(task_id: str = "", **kwargs: Any) -> None:
-    """Let the log lines and audit records of one task share its id."""
-    begin_correlation(task_id)
+def begin_task_correlation(task_id: str = "", task: Task[Any, Any] | None = None, **kwargs: Any) -> None:
+    """Let the log lines and audit records of one task share the id of who asked for it, or its own."""
+    given = task.request.get(CORRELATION_HEADER) if task is not None else None
+    begin_correlation(str(given or task_id))
+
+
+@signals.worker_init.connect
+def tell_spans(**kwargs: Any) -> None:
+    """Send spans where the environment says so."""
+    from .observability.spans import send_spans
+
+    send_spans()

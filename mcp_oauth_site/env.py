@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from oauthflow.protocol.secret import Secret
+
 _WORDS: Final = {
     "true": True, "yes": True, "on": True, "1": True,
     "false": False, "no": False, "off": False, "0": False, "": False,
@@ -20,6 +22,8 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f
 _POSTGRES_OPTIONS: Final = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name"}
 )
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,200}")
+_LEAST_DIFFERENT_CHARACTERS: Final = 12
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -30,8 +34,31 @@ class Environment:
         self._variables = os.environ if variables is None else variables
 
     def text(self, name: str, *, default: str = "") -> str:
-        """Return the trimmed value; an empty variable counts as unset."""
-        return self._variables.get(name, "").strip() or default
+        """Return the trimmed value, or the content of the file that NAME_FILE names; empty counts as unset."""
+        return self._variables.get(name, "").strip() or self._file(f"{name}_FILE") or default
+
+    def _file(self, name: str) -> str:
+        path = self._variables.get(name, "").strip()
+        if not path:
+            return ""
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise ImproperlyConfigured(f"{name} names a file that cannot be read.") from error
+
+    def bearer_token(self, name: str) -> Secret:
+        """Return a token that others send us; one that could be guessed or does not fit a header stops the start."""
+        token = self.text(name)
+        if token and (not _TOKEN.fullmatch(token) or len(set(token)) < _LEAST_DIFFERENT_CHARACTERS):
+            raise ImproperlyConfigured(f"{name} must be 32 or more random letters, digits, '-' or '_'.")
+        return Secret(token)
+
+    def port(self, name: str) -> int:
+        """Return a port, or 0 where none is given."""
+        text = self.text(name, default="0")
+        if not (text.isdecimal() and int(text) < 65536):
+            raise ImproperlyConfigured(f"{name} must be a port.")
+        return int(text)
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return true or false; a word that is neither stops the start."""

@@ -1,7 +1,12 @@
-"""Liveness and readiness for operators and load balancers. Names of parts and `ok` or `failed`, never a cause."""
+"""Liveness and readiness for operators and load balancers. Names of parts and one word for each, never a cause.
+
+A part without which nothing can be done has `failed`, and the answer is 503. Without cache, broker or beat the site is
+`degraded`: tokens are still given out and renewed, only later, so that a load balancer should go on sending requests.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -13,10 +18,14 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from .caches import cache_is_shared
 from .canary import key_canary_opens
 from .celery import app
+from .observability.heartbeat import STALE_AFTER_SECONDS, beat_age_seconds
 
 _log = structlog.get_logger(__name__)
+_BROKER_SECONDS: Final = 1
+_started_at = time.monotonic()
 
 
 @never_cache
@@ -29,14 +38,16 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Say part by part whether work can be done; 503 where one failed."""
-    parts = {name: "ok" if _holds(name, check) else "failed" for name, check in _CHECKS.items()}
-    ready = all(state == "ok" for state in parts.values())
-    return JsonResponse({"status": "ok" if ready else "failed", "parts": parts}, status=200 if ready else 503)
+    """Say part by part whether work can be done; 503 where one failed that everything needs."""
+    parts = {name: "ok" if _holds(name, check) else "failed" for name, check in _NEEDED.items()}
+    parts |= {name: "ok" if _holds(name, check) else "degraded" for name, check in _HELPFUL.items()}
+    states = set(parts.values())
+    status = "failed" if "failed" in states else "degraded" if "degraded" in states else "ok"
+    return JsonResponse({"status": status, "parts": parts}, status=503 if status == "failed" else 200)
 
 
 def _holds(name: str, check: Callable[[], bool]) -> bool:
-    """A part that raises has failed, whatever it raised; the log says what."""
+    """A part that raises does not hold, whatever it raised; the log says what."""
     try:
         return check()
     except Exception:
@@ -51,25 +62,40 @@ def _database() -> bool:
 
 
 def _migrations() -> bool:
+    """Whether every migration that this version knows was applied; a newer version may have applied more."""
     executor = MigrationExecutor(connection)
     return not executor.migration_plan(executor.loader.graph.leaf_nodes())
 
 
 def _cache() -> bool:
     cache.set("readyz", "1", timeout=10)
-    return bool(cache.get("readyz") == "1")
+    return bool(cache.get("readyz") == "1") and cache_is_shared(cache)
 
 
 def _broker() -> bool:
-    with app.connection_for_write(connect_timeout=2) as broker:
-        broker.ensure_connection(max_retries=1, timeout=2)
+    options = {**app.conf.broker_transport_options, **_timeouts(app.conf.broker_url)}
+    with app.connection_for_write(connect_timeout=_BROKER_SECONDS, transport_options=options) as broker:
+        broker.ensure_connection(max_retries=1, timeout=_BROKER_SECONDS)
         return True
 
 
-_CHECKS: Final[dict[str, Callable[[], bool]]] = {
+def _timeouts(broker_url: str) -> dict[str, int]:
+    """A Redis that is paused accepts connections and says nothing; the broker of files knows no such options."""
+    if not broker_url.startswith("redis"):
+        return {}
+    return {"socket_timeout": _BROKER_SECONDS, "socket_connect_timeout": _BROKER_SECONDS}
+
+
+def _beat() -> bool:
+    """Whether beat reached a worker lately. After a start, and where nobody remembers, it gets the same time."""
+    age = beat_age_seconds()
+    since_start = time.monotonic() - _started_at
+    return min(since_start, age if age is not None else since_start) <= STALE_AFTER_SECONDS
+
+
+_NEEDED: Final[dict[str, Callable[[], bool]]] = {
     "database": _database,
     "migrations": _migrations,
     "keys": key_canary_opens,
-    "cache": _cache,
-    "broker": _broker,
 }
+_HELPFUL: Final[dict[str, Callable[[], bool]]] = {"cache": _cache, "broker": _broker, "beat": _beat}

@@ -16,6 +16,9 @@ from django.utils.decorators import sync_and_async_middleware
 
 from audit.correlation import begin_correlation
 
+from .observability.metrics import count_request
+from .observability.spans import RequestSpan, begin_request_span, end_request_span
+
 GetResponse = Callable[[HttpRequest], Any]
 _PUBLIC_DOCUMENTS: Final = frozenset({"/oauth/client-metadata.json", "/oauth/jwks"})
 _API_PREFIXES: Final = ("/api/v1/", "/graphql")
@@ -28,20 +31,28 @@ _log = structlog.get_logger("mcp_oauth_site.requests")
 def request_log(get_response: GetResponse) -> GetResponse:
     """Give each request an id, tell it in `X-Request-ID`, and write one line that names the route but no address."""
 
-    def begin(request: HttpRequest) -> tuple[str, float]:
-        return begin_correlation(request.headers.get("X-Request-ID", "")), time.monotonic()
+    def begin(request: HttpRequest) -> tuple[str, float, RequestSpan | None]:
+        request_id = begin_correlation(request.headers.get("X-Request-ID", ""))
+        return request_id, time.monotonic(), begin_request_span(request)
 
-    def finish(request: HttpRequest, response: HttpResponseBase, begun: tuple[str, float]) -> HttpResponseBase:
-        request_id, started = begun
+    def finish(
+        request: HttpRequest, response: HttpResponseBase, begun: tuple[str, float, RequestSpan | None]
+    ) -> HttpResponseBase:
+        request_id, started, span = begun
         response.headers["X-Request-ID"] = request_id
         match = request.resolver_match
+        seconds = time.monotonic() - started
+        route = match.route if match else ""
+        method, status = request.method or "", response.status_code
+        count_request(method=method, route=route, status=status, seconds=seconds)
+        end_request_span(span, method=method, route=route, status=status, request_id=request_id)
         user = getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
         _log.info(
             "request",
-            method=request.method,
-            route=match.route if match else "",
-            status=response.status_code,
-            duration_ms=round((time.monotonic() - started) * 1000),
+            method=method,
+            route=route,
+            status=status,
+            duration_ms=round(seconds * 1000),
             user=str(getattr(user, "pk", None) or ""),
         )
         return response

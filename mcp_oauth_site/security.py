@@ -55,7 +55,7 @@ def transport_settings(*, https: bool) -> dict[str, Any]:
     """Return what makes browsers stay on https and keep addresses to themselves."""
     return {
         "SECURE_SSL_REDIRECT": https,
-        "SECURE_REDIRECT_EXEMPT": [r"^healthz$", r"^readyz$"],
+        "SECURE_REDIRECT_EXEMPT": [r"^healthz$", r"^readyz$", r"^metrics$"],
         "SECURE_HSTS_SECONDS": 365 * 24 * 60 * 60 if https else 0,
         "SECURE_HSTS_INCLUDE_SUBDOMAINS": https,
         "SECURE_HSTS_PRELOAD": https,

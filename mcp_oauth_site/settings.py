@@ -8,9 +8,11 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from .broker import broker_settings
+from .caches import redis_cache
 from .env import Environment
 from .keys import load_keys, prepare_data_dir
 from .logs import logging_config
+from .observability.span_settings import spans_endpoint
 from .security import content_security_policy, cookie_settings, transport_settings
 
 environment = Environment()
@@ -45,6 +47,11 @@ STDIO_SERVERS_ALLOWED = environment.flag("STDIO_SERVERS_ALLOWED")
 CLIENT_METADATA_URL = environment.https_url("CLIENT_METADATA_URL", default=f"{PUBLIC_URL}/oauth/client-metadata.json")
 MCP_OAUTH: dict[str, Any] = {}
 
+# ---- Who may watch us, and where we tell
+METRICS_TOKEN = environment.bearer_token("METRICS_TOKEN")
+METRICS_PORT = environment.port("METRICS_PORT")
+OTEL_EXPORTER_OTLP_ENDPOINT = spans_endpoint(environment)
+
 # ---- Database, broker, cache
 DATABASE_URL = environment.text("DATABASE_URL")
 REDIS_URL = environment.redis_url("REDIS_URL")
@@ -55,7 +62,7 @@ prepare_data_dir(
 )
 CELERY: dict[str, Any] = broker_settings(REDIS_URL, sqlite_file=DATA_DIR / _BROKER_FILE)
 CACHES: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    "default": redis_cache(REDIS_URL)
     if REDIS_URL
     else {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "site_cache"}
 }

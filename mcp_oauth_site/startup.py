@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
@@ -10,6 +13,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.tokens import default_token_generator
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
+from django.db import connection
 from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -19,6 +23,8 @@ from .canary import require_key_canary
 from .celery import app
 
 _FIRST_ADMINISTRATOR = "admin"
+# A number that no other program on this database is likely to lock.
+_PREPARING = 7_206_951_301
 
 
 def prepare_site() -> None:
@@ -27,11 +33,35 @@ def prepare_site() -> None:
     Raises:
         ImproperlyConfigured: The keys do not fit the database.
     """
-    call_command("migrate", verbosity=0, interactive=False)
-    call_command("createcachetable", verbosity=0)
-    require_key_canary()
-    prepare_broker()
-    collect_static_files()
+    with one_at_a_time():
+        call_command("migrate", verbosity=0, interactive=False)
+        call_command("createcachetable", verbosity=0)
+        require_key_canary()
+        prepare_broker()
+        collect_static_files()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait until nobody else prepares: processes on this machine, and on PostgreSQL those of all machines.
+
+    On PostgreSQL a migration then waits two seconds at most for a table that is in use, and fails instead of making
+    everybody queue behind it; running it again goes on where it ended.
+    """
+    with (Path(str(settings.DATA_DIR)) / ".prepare.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if connection.vendor != "postgresql":
+            yield
+            return
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [_PREPARING])
+            cursor.execute("SET lock_timeout = '2s'")
+        try:
+            yield
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("RESET lock_timeout")
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [_PREPARING])
 
 
 def prepare_broker() -> None:

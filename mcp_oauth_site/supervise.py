@@ -80,6 +80,10 @@ class Supervisor:
         self._children = list(children)
         self._stopping = False
 
+    def all_running(self) -> bool:
+        """Say whether every child runs at the moment."""
+        return all(child.running() for child in self._children)
+
     def run(self, *, on_tick: Callable[[], None] = lambda: None) -> None:
         """Block until SIGINT or SIGTERM, then stop everything within ten seconds.
 

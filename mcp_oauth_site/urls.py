@@ -9,6 +9,7 @@ from django.views.generic import RedirectView
 
 from . import health, pages
 from .admin_login import admin_login
+from .observability.exposition import metrics
 
 _SIGN_IN = {"template_name": "accounts/login.html", "redirect_authenticated_user": True}
 
@@ -30,6 +31,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
 ]
 handler400 = pages.bad_request
 handler403 = pages.forbidden

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 
@@ -12,14 +13,17 @@ import httpx2
 
 from ..protocol.errors import BlockedUrlError, FlowError, MalformedResponseError, ResponseTimeoutError, TransportError
 from ..protocol.urls import ParsedUrl
+from ..spans import span
 from . import resolve
 from .addresses import Allowance, require_url
 from .blocking import require_no_transaction
 from .guarded_connections import tls_context
 from .limits import HEADER_BYTES, Budget, Limits
+from .signals import tell_request_done
 
 _USER_AGENT: Final = "mcp-oauth-site"
 _EVENT_STREAM: Final = "text/event-stream"
+_STEP: Final = "mcp"
 
 
 def transport(limits: Limits = Limits.MCP) -> httpx2.AsyncBaseTransport:
@@ -77,6 +81,22 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._pools = {"http": _pool(limits, plain=True), "https": _pool(limits, plain=False)}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        started = time.monotonic()
+        status: int | None = None
+        failure: BaseException | None = None
+        with span(f"request: {_STEP}", outgoing=True, http__request__method=request.method) as current:
+            try:
+                response = await self._sent(request)
+                status = response.status_code
+                current.set_attribute("http.response.status_code", status)
+                return response
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                tell_request_done(_STEP, status=status, error=failure, seconds=time.monotonic() - started)
+
+    async def _sent(self, request: httpx2.Request) -> httpx2.Response:
         url = require_url(str(request.url), allowed=Allowance.current())
         timeouts = request.extensions.get("timeout", {})
         seconds = timeouts.get("read") or self._limits.total_seconds

@@ -26,9 +26,11 @@ from ..protocol.messages import Request, Response
 from ..protocol.token_endpoint import TokenResponse
 from ..protocol.trace import Trace
 from ..protocol.urls import ParsedUrl
+from ..spans import span
 from .addresses import Allowance, require_url
 from .blocking import GuardedOAuth2Session, GuardedSession, lower_case_headers, require_no_transaction
 from .limits import Budget, Limits, spending
+from .signals import tell_request_done
 
 _FOLLOWED: Final = frozenset({301, 302, 303, 307, 308})
 _Result = TypeVar("_Result")
@@ -142,13 +144,13 @@ class Egress:
         is_refresh = (request.form or {}).get("grant_type") == "refresh_token"
         budget = Budget(limits or (Limits.REFRESH if is_refresh else Limits.TOKEN))
         dialled = Request(request.method, url.url, headers=request.headers, form=request.form)
-        with self._watched(step, url=url) as outcome, spending(budget), GuardedOAuth2Session(dialled) as session:
+        with self._watched(step, request, url) as outcome, spending(budget), GuardedOAuth2Session(dialled) as session:
             _translated(lambda: _redeem(session, request=dialled, judge=judge))
         return judged[0]
 
     def _send_once(self, request: Request, *, budget: Budget, step: str) -> Response:
         url = self._require_url(request.url, step=step)
-        with self._watched(step, url=url) as outcome, spending(budget), GuardedSession() as session:
+        with self._watched(step, request, url) as outcome, spending(budget), GuardedSession() as session:
             answer = _translated(
                 lambda: session.request(
                     request.method,
@@ -165,19 +167,29 @@ class Egress:
     def _require_url(self, text: str, *, step: str) -> ParsedUrl:
         try:
             return _require_url(text)
-        except FlowError:
+        except FlowError as error:
             self.trace.add(step, url=text, status=None, duration_ms=0)
+            tell_request_done(step, status=None, error=error, seconds=0)
             raise
 
     @contextmanager
-    def _watched(self, step: str, *, url: ParsedUrl) -> Iterator[_Outcome]:
+    def _watched(self, step: str, request: Request, url: ParsedUrl) -> Iterator[_Outcome]:
         outcome = _Outcome()
         started = time.monotonic()
-        try:
-            yield outcome
-        finally:
-            elapsed = round((time.monotonic() - started) * 1000)
-            self.trace.add(step, url=url.url, status=outcome.status, duration_ms=elapsed)
+        failure: BaseException | None = None
+        said = {"http__request__method": request.method, "server__address": url.host}
+        with span(f"request: {step}", outgoing=True, **said) as current:
+            try:
+                yield outcome
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                seconds = time.monotonic() - started
+                self.trace.add(step, url=url.url, status=outcome.status, duration_ms=round(seconds * 1000))
+                tell_request_done(step, status=outcome.status, error=failure, seconds=seconds)
+                if outcome.status is not None:
+                    current.set_attribute("http.response.status_code", outcome.status)
 
 
 def _require_url(text: str) -> ParsedUrl:

@@ -15,6 +15,7 @@ from connections.models import Connection, FlowTrace, McpServer
 from oauthflow.egress import Egress
 from oauthflow.protocol.errors import BlockedUrlError, FlowError
 from oauthflow.protocol.trace import Trace
+from oauthflow.spans import span
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -32,7 +33,8 @@ def traced(
     trace = Trace()
     kept = FlowTrace(server=server, connection=connection, user=user, kind=kind, correlation_id=correlation_id())
     try:
-        yield Egress(trace=trace)
+        with span(f"flow: {kind}", mcp__server=server.slug, correlation_id=kept.correlation_id):
+            yield Egress(trace=trace)
     except FlowError as error:
         kept.code, kept.verdict = error.code, " ".join(filter(None, (error.message, error.detail)))
         _keep(kept, trace, error=error)

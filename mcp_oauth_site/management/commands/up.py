@@ -14,6 +14,9 @@ from django.db import DatabaseError
 from kombu.exceptions import OperationalError as BrokerError
 
 from mcp_oauth_site.env import is_loopback
+from mcp_oauth_site.observability.folders import VARIABLE as METRICS_FOLDER
+from mcp_oauth_site.observability.folders import claim_folder
+from mcp_oauth_site.observability.listener import listen
 from mcp_oauth_site.startup import first_administrator_link, prepare_site
 from mcp_oauth_site.supervise import Child, Supervisor, accepts_connections, port_is_free
 
@@ -47,8 +50,13 @@ class Command(BaseCommand):
         except BrokerError as error:
             raise CommandError("REDIS_URL names a broker that cannot be reached.") from error
         self.before_start()
+        folder = str(claim_folder(settings.DATA_DIR / "metrics", role=only or "all"))
+        os.environ[METRICS_FOLDER] = folder
         children = [*self.extra_children(), *_children(host, port, workers=options["workers"], only=only)]
-        Supervisor(children).run(on_tick=self._once_listening(host, port) if only in {None, "web"} else lambda: None)
+        supervisor = Supervisor(children)
+        if settings.METRICS_PORT and only in {"worker", "beat"}:
+            _listen(host, folder=folder, supervisor=supervisor)
+        supervisor.run(on_tick=self._once_listening(host, port) if only in {None, "web"} else lambda: None)
         self.stdout.write("Stopped.")
 
     def before_start(self) -> None:
@@ -88,6 +96,13 @@ def _children(host: str, port: int, *, workers: int, only: str | None) -> list[C
             return [web, Child("worker", [*worker, "--beat"])]
     roles = {"web": web, "worker": Child("worker", worker), "beat": beat}
     return list(roles.values()) if only is None else [roles[only]]
+
+
+def _listen(host: str, *, folder: str, supervisor: Supervisor) -> None:
+    try:
+        listen(host, settings.METRICS_PORT, folder=folder, is_healthy=supervisor.all_running)
+    except OSError as error:
+        raise CommandError(f"METRICS_PORT {settings.METRICS_PORT} is in use.") from error
 
 
 def _default_port() -> int:

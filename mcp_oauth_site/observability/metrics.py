@@ -1,0 +1,63 @@
+"""The metrics of this process. Labels are names of ours and hosts of issuers; never a person or a URL."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from prometheus_client import Counter, Histogram
+
+_MOST_ISSUERS: Final = 200
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+HTTP_REQUESTS: Final = Counter("mcp_oauth_http_requests", "Requests answered.", ["method", "route", "status"])
+HTTP_SECONDS: Final = Histogram(
+    "mcp_oauth_http_request_seconds", "From the first byte of a request to its answer.", ["route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)  # fmt: skip
+EVENTS: Final = Counter("mcp_oauth_events", "Audit records by event.", ["event"])
+AUTHORIZATIONS: Final = Counter("mcp_oauth_authorizations", "Sign-ins by outcome and code.", ["outcome", "code"])
+REFRESHES: Final = Counter(
+    "mcp_oauth_refreshes", "Refreshes by outcome and authorization server.", ["outcome", "issuer"]
+)
+REFRESH_SECONDS_LEFT: Final = Histogram(
+    "mcp_oauth_refresh_seconds_left", "How long before its end an access token was renewed; below 0: after it.",
+    buckets=(-_HOUR, -_MINUTE, 0, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 6 * _HOUR, _DAY),
+)  # fmt: skip
+TOKEN_RELEASES: Final = Counter("mcp_oauth_token_releases", "Access tokens given to programs.")
+EGRESS_REQUESTS: Final = Counter("mcp_oauth_egress_requests", "Requests to other servers.", ["step", "outcome"])
+EGRESS_SECONDS: Final = Histogram(
+    "mcp_oauth_egress_request_seconds", "From the start of a request to another server to its end.", ["step"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)  # fmt: skip
+
+RELEASE_ROUTE: Final = "api/v1/connections/<str:connection_id>/token"
+"""As `urls.py` calls it, so that releases with and without Django are counted together."""
+
+_issuers: set[str] = set()
+
+
+def count_request(*, method: str, route: str, status: int, seconds: float) -> None:
+    """Count a request of ours. A route is a pattern of `urls.py`; what matches none has no route."""
+    route = route or "none"
+    HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, str(status)).inc()
+    HTTP_SECONDS.labels(route).observe(seconds)
+
+
+def count_release(status: int, seconds: float) -> None:
+    """Count an answer that `oauthflow.token_release` gave."""
+    count_request(method="POST", route=RELEASE_ROUTE, status=status, seconds=seconds)
+
+
+def issuer_label(issuer: str) -> str:
+    """Return the host of an issuer; `other` once there are more than a dashboard can show."""
+    try:
+        host = urlsplit(issuer).hostname or "unknown"
+    except ValueError:
+        host = "unknown"
+    if host not in _issuers:
+        if len(_issuers) >= _MOST_ISSUERS:
+            return "other"
+        _issuers.add(host)
+    return host

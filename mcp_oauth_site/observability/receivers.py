@@ -1,0 +1,74 @@
+"""Turns what happens into metrics: the audit records of every state change, and every request to another server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import transaction
+
+from audit.events import AuditEvent
+from audit.listeners import APPENDED
+from oauthflow.egress.signals import REQUEST_DONE
+from oauthflow.protocol.codes import Code
+
+from . import metrics
+
+if TYPE_CHECKING:
+    from audit.append import Entry
+
+_AUTHORIZATIONS: Final = {
+    AuditEvent.AUTHORIZATION_INITIATED.value: "initiated",
+    AuditEvent.AUTHORIZATION_COMPLETED.value: "completed",
+    AuditEvent.AUTHORIZATION_FAILED.value: "failed",
+    AuditEvent.CALLBACK_REJECTED.value: "rejected",
+}
+_CODES: Final = frozenset(code.value for code in Code)
+_CLIENT_REFUSED: Final = frozenset({Code.INVALID_CLIENT.value, Code.UNAUTHORIZED_CLIENT.value})
+
+
+def connect_receivers() -> None:
+    """Begin to count; doing it again changes nothing."""
+    APPENDED.connect(count_appended, dispatch_uid="metrics")
+    REQUEST_DONE.connect(count_egress, dispatch_uid="metrics")
+
+
+def count_appended(sender: object, entries: Sequence[Entry], **kwargs: Any) -> None:
+    """Count what was recorded, once it is committed; a fault in here must not end a transaction."""
+    transaction.on_commit(partial(_count, entries), robust=True)
+
+
+def _count(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        metrics.EVENTS.labels(entry.event).inc()
+        if entry.event == AuditEvent.TOKEN_RELEASED:
+            metrics.TOKEN_RELEASES.inc()
+        elif outcome := _AUTHORIZATIONS.get(entry.event):
+            metrics.AUTHORIZATIONS.labels(outcome, _code(entry.reason)).inc()
+        elif outcome := _refresh_outcome(entry):
+            metrics.REFRESHES.labels(outcome, metrics.issuer_label(str(entry.details.get("issuer", "")))).inc()
+            seconds_left = entry.details.get("seconds_left")
+            if isinstance(seconds_left, int | float):
+                metrics.REFRESH_SECONDS_LEFT.observe(seconds_left)
+
+
+def count_egress(sender: object, step: str, outcome: str, seconds: float, **kwargs: Any) -> None:
+    """Count a request to another server."""
+    metrics.EGRESS_REQUESTS.labels(step or "other", outcome).inc()
+    metrics.EGRESS_SECONDS.labels(step or "other").observe(seconds)
+
+
+def _refresh_outcome(entry: Entry) -> str:
+    if entry.event == AuditEvent.TOKEN_REFRESHED:
+        return "refreshed"
+    if entry.event == AuditEvent.REAUTHORIZATION_REQUIRED:
+        return "reauthorization_required"
+    if entry.event == AuditEvent.TOKEN_REFRESH_FAILED:
+        return "client_refused" if entry.reason in _CLIENT_REFUSED else "transient"
+    return ""
+
+
+def _code(reason: str) -> str:
+    """A reason may be a sentence; only codes become labels."""
+    return reason if reason in _CODES else "other" if reason else ""
