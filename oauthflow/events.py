@@ -1,0 +1,149 @@
+"""Write events, in the transaction of the change that they tell.
+
+Nobody calls this where the audit record is written anyway: what is appended to the audit record is looked at here, in
+the same transaction, and the map below says what becomes an event. So every writer tells each event exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from audit.events import AuditEvent
+from audit.models import AuditHead
+from connections.models import Connection
+
+from .models import Event, EventType
+from .protocol.codes import SENTENCES, Code
+from .signals import SIGNALS
+
+_OF_CONNECTION: Final[Mapping[str, EventType]] = {
+    AuditEvent.AUTHORIZATION_INITIATED: EventType.AUTHORIZATION_REQUIRED,
+    AuditEvent.AUTHORIZATION_COMPLETED: EventType.AUTHORIZATION_COMPLETED,
+    AuditEvent.AUTHORIZATION_FAILED: EventType.AUTHORIZATION_FAILED,
+    AuditEvent.TOKEN_REFRESHED: EventType.TOKEN_REFRESHED,
+    AuditEvent.TOKEN_REFRESH_FAILED: EventType.TOKEN_REFRESH_FAILED,
+    AuditEvent.REAUTHORIZATION_REQUIRED: EventType.REAUTHORIZATION_REQUIRED,
+    AuditEvent.CREDENTIALS_REVOKED: EventType.CREDENTIALS_REVOKED,
+}
+# Records of a server that stopped its connections: one event for each connection in that state.
+_OF_SERVER: Final[Mapping[str, tuple[EventType, str]]] = {
+    AuditEvent.ISSUER_CHANGED: (EventType.ISSUER_CHANGED, Connection.Status.ISSUER_CHANGED),
+    AuditEvent.SERVER_CHANGED: (EventType.ISSUER_CHANGED, Connection.Status.ISSUER_CHANGED),
+    AuditEvent.ISSUER_APPROVED: (EventType.REAUTHORIZATION_REQUIRED, Connection.Status.REAUTH_REQUIRED),
+}
+_MESSAGES: Final[Mapping[str, str]] = {
+    EventType.AUTHORIZATION_REQUIRED: "Somebody has to sign in and agree before this connection can be used.",
+    EventType.AUTHORIZATION_COMPLETED: "The connection works.",
+    EventType.AUTHORIZATION_FAILED: "The sign-in did not succeed.",
+    EventType.TOKEN_REFRESHED: "The access was renewed.",
+    EventType.TOKEN_EXPIRING_SOON: "The access ends soon and cannot be renewed without a new sign-in.",
+    EventType.TOKEN_REFRESH_FAILED: "The access could not be renewed at the moment; it is tried again.",
+    EventType.REAUTHORIZATION_REQUIRED: "The connection has ended. Sign in again to use it.",
+    EventType.CREDENTIALS_REVOKED: "The connection was disconnected.",
+    EventType.CLIENT_SECRET_EXPIRING: "The client secret that this site uses there ends soon.",
+    EventType.ISSUER_CHANGED: "The server names another sign-in service; an administrator has to approve it.",
+}
+_NEEDS_A_PERSON: Final = frozenset(
+    {
+        EventType.AUTHORIZATION_REQUIRED, EventType.REAUTHORIZATION_REQUIRED, EventType.TOKEN_EXPIRING_SOON,
+        EventType.CLIENT_SECRET_EXPIRING, EventType.ISSUER_CHANGED,
+    }
+)  # fmt: skip
+_EXPLAINED_BY_CODE: Final = frozenset({EventType.AUTHORIZATION_FAILED, EventType.REAUTHORIZATION_REQUIRED})
+
+
+class Appended(Protocol):
+    """What is read of an audit record that was just written."""
+
+    event: Any
+    server: str
+    connection: str
+    reason: str
+    details: Any
+
+
+def emit(event_type: EventType, connection: Connection, *, message: str = "", code: str = "") -> Event:
+    """Write an event that no audit record tells, in the caller's transaction or in one of its own.
+
+    Call it last inside a transaction: it takes the lock on the end of the audit chain and holds it until the commit.
+
+    Args:
+        event_type: What happened.
+        connection: To whose grant.
+        message: One sentence of ours for people; never a word of the other side. Empty: the usual one.
+        code: One of our codes, where there is a reason.
+    """
+    with transaction.atomic():
+        # On SQLite whoever writes is alone anyway.
+        AuditHead.objects.select_for_update().filter(pk=1).first()
+        event = _event(event_type, connection.pk, user_id=connection.user_id, server=connection.server.slug, code=code)
+        event.message = message or event.message
+        return _write([event])[0]
+
+
+def tell_appended(sender: object, *, entries: Sequence[Appended], **kwargs: object) -> None:
+    """Write the events that these audit records mean. Receives `audit.listeners.APPENDED`."""
+    owners = _owners({entry.connection for entry in entries if entry.connection and entry.event in _OF_CONNECTION})
+    events = [event for entry in entries for event in _events_of(entry, owners=owners)]
+    if events:
+        _write(events)
+
+
+def _owners(connection_ids: Set[str]) -> dict[str, int | None]:
+    if not connection_ids:
+        return {}
+    found = Connection.objects.filter(pk__in=connection_ids).values_list("pk", "user_id")
+    return {str(pk): user_id for pk, user_id in found}
+
+
+def _events_of(entry: Appended, *, owners: Mapping[str, int | None]) -> Iterator[Event]:
+    if entry.event in _OF_CONNECTION and entry.connection in owners:
+        event = _event(
+            _OF_CONNECTION[entry.event],
+            UUID(entry.connection),
+            user_id=owners[entry.connection],
+            server=entry.server,
+            code=entry.reason,
+        )
+        if entry.event == AuditEvent.AUTHORIZATION_INITIATED and entry.details.get("request"):
+            event.request_id = UUID(str(entry.details["request"]))
+        yield event
+    elif entry.event in _OF_SERVER and (entry.event != AuditEvent.SERVER_CHANGED or entry.details.get("count")):
+        event_type, status = _OF_SERVER[entry.event]
+        stopped = Connection.objects.filter(server__slug=entry.server, status=status, reason=Code.ISSUER_CHANGED)
+        for pk, user_id in stopped.values_list("pk", "user_id"):
+            yield _event(event_type, pk, user_id=user_id, server=entry.server, code=Code.ISSUER_CHANGED)
+
+
+def _event(event_type: EventType, connection_id: UUID, *, user_id: int | None, server: str, code: str) -> Event:
+    # What people gave as their reason is theirs; it may hold anything.
+    known = Code(code) if code in SENTENCES else None
+    explained = known is not None and event_type in _EXPLAINED_BY_CODE
+    return Event(
+        event_type=event_type.value,
+        connection_id=connection_id,
+        user_id=user_id,
+        server=server,
+        message=SENTENCES[known].message if known and explained else _MESSAGES[event_type],
+        code=known.value if known else "",
+        requires_user_action=event_type in _NEEDS_A_PERSON,
+        created_at=timezone.now(),
+    )
+
+
+def _write(events: Sequence[Event]) -> list[Event]:
+    """The caller holds the end of the audit chain, so that cursors are drawn in the order of commits."""
+    written = Event.objects.bulk_create(events)
+    transaction.on_commit(partial(_tell, written), robust=True)
+    return written
+
+
+def _tell(events: Sequence[Event]) -> None:
+    for event in events:
+        SIGNALS[event.event_type].send_robust(sender=Event, event=event)

@@ -1,0 +1,154 @@
+"""Each change of a connection is told once, in its transaction, with nothing that is secret."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from pytest_django import DjangoCaptureOnCommitCallbacks
+
+from audit.events import AuditEvent
+from audit.record import record
+from connections.models import Connection
+from connections.services import forget_grant, require_reauthorization, shared_connection
+from oauthflow import signals
+from oauthflow.events import emit
+from oauthflow.flows.refresh import refresh_connection
+from oauthflow.models import Event, EventType
+from oauthflow.protocol.codes import SENTENCES, Code
+from tests.fakes.world import World
+
+
+def told() -> list[str]:
+    """Types of all events, oldest first."""
+    return list(Event.objects.order_by("cursor").values_list("event_type", flat=True))
+
+
+def test_a_connection_tells_its_life(world: World, alice: User, now: datetime) -> None:
+    connection = world.connect(alice, now=now)
+    refresh_connection(connection, now=now, trigger="request")
+    require_reauthorization(connection, reason=Code.INVALID_GRANT)
+    forget_grant(connection, actor=alice, reason="my own words", revoked_upstream="yes")
+    assert told() == [
+        "authorization.required", "authorization.completed", "token.refreshed", "reauthorization.required",
+        "credentials.revoked",
+    ]  # fmt: skip
+    assert {event.user_id for event in Event.objects.all()} == {alice.pk}
+    assert {event.connection_id for event in Event.objects.all()} == {connection.pk}
+    assert [event.requires_user_action for event in Event.objects.all()] == [True, False, False, True, False]
+
+
+def test_an_event_says_why_in_our_sentence_and_repeats_nobodys_words(world: World, alice: User) -> None:
+    connection = world.connection(alice)
+    require_reauthorization(connection, reason=Code.INVALID_GRANT)
+    forget_grant(connection, actor=alice, reason="password123", revoked_upstream="no")
+    ended, revoked = Event.objects.all()
+    assert (ended.code, ended.message) == (Code.INVALID_GRANT, SENTENCES[Code.INVALID_GRANT].message)
+    assert revoked.code == ""
+    assert "password123" not in str(Event.objects.values())
+
+
+def test_the_wait_for_a_person_names_its_request_and_no_state(world: World, alice: User, now: datetime) -> None:
+    connection = world.connection(alice)
+    params, _ = world.come_back(connection, user=alice, now=now)
+    event = Event.objects.get()
+    assert event.request_id == connection.authorization_requests.get().pk
+    assert params["state"] not in str(Event.objects.values())
+
+
+def test_what_is_rolled_back_is_not_told(world: World, alice: User) -> None:
+    connection = world.connection(alice)
+    with transaction.atomic():
+        require_reauthorization(connection, reason=Code.INVALID_GRANT)
+        transaction.set_rollback(True)
+    assert told() == []
+
+
+def test_an_event_of_a_shared_connection_has_no_owner(world: World) -> None:
+    connection = shared_connection(world.server(connection_policy="shared"))
+    require_reauthorization(connection, reason=Code.INVALID_GRANT)
+    assert Event.objects.get().user_id is None
+
+
+def test_events_are_seen_by_the_owner_and_shared_ones_by_whoever_may_use_the_server(
+    world: World, alice: User, bob: User
+) -> None:
+    server = world.server(connection_policy="shared_with_personal")
+    server.users.set([alice])
+    require_reauthorization(shared_connection(server), reason=Code.INVALID_GRANT)
+    require_reauthorization(world.connection(bob), reason=Code.INVALID_GRANT)
+    require_reauthorization(world.connection(alice), reason=Code.INVALID_GRANT)
+    assert [event.user_id for event in Event.objects.visible_to(alice)] == [None, alice.pk]
+    assert [event.user_id for event in Event.objects.visible_to(bob)] == [bob.pk]
+
+
+def test_a_server_that_moves_tells_each_stopped_connection_once(
+    world: World, alice: User, bob: User, now: datetime
+) -> None:
+    stopped = {world.connect(alice, now=now).pk, world.connect(bob, now=now).pk}
+    Event.objects.all().delete()
+    Connection.objects.update(status="issuer_changed", reason="issuer_changed")
+    record(AuditEvent.ISSUER_CHANGED, server="notes")
+    assert {event.connection_id for event in Event.objects.all()} == stopped
+    assert told() == ["issuer.changed", "issuer.changed"]
+
+
+def test_an_ordinary_change_of_a_server_tells_nothing(world: World, alice: User) -> None:
+    world.connection(alice)
+    Connection.objects.update(status="issuer_changed", reason="issuer_changed")
+    record(AuditEvent.SERVER_CHANGED, server="notes", details={"fields": ["name"], "count": 0})
+    assert told() == []
+
+
+def test_a_record_without_a_connection_of_ours_is_no_event(db: None) -> None:
+    record(AuditEvent.TOKEN_REFRESHED, connection="5f3c1f0e-0000-4000-8000-000000000000", server="gone")
+    record(AuditEvent.LOGIN_FAILED)
+    assert told() == []
+
+
+def test_what_no_audit_record_tells_is_emitted(world: World, alice: User) -> None:
+    event = emit(EventType.TOKEN_EXPIRING_SOON, world.connection(alice), message="Ends tomorrow.")
+    assert (event.message, event.requires_user_action, event.server) == ("Ends tomorrow.", True, "notes")
+    assert Event.objects.get().cursor == event.cursor
+
+
+@pytest.mark.parametrize("event_type", EventType)
+def test_each_event_is_a_django_signal_after_the_commit(
+    event_type: EventType,
+    world: World,
+    alice: User,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    received: list[Event] = []
+
+    def receive(sender: object, *, event: Event, **kwargs: Any) -> None:
+        received.append(event)
+
+    def fail(sender: object, **kwargs: Any) -> None:
+        raise RuntimeError("a receiver's own trouble")
+
+    signal = getattr(signals, event_type.name.lower())
+    connection = world.connection(alice)
+    signal.connect(fail)
+    signal.connect(receive)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            written = emit(event_type, connection)
+            assert received == []
+    finally:
+        signal.disconnect(fail)
+        signal.disconnect(receive)
+    assert received == [written]
+
+
+def test_old_events_go_but_the_last_stays_to_keep_the_count(world: World, alice: User, now: datetime) -> None:
+    connection = world.connection(alice)
+    for _ in range(3):
+        emit(EventType.TOKEN_REFRESHED, connection)
+    Event.objects.update(created_at=now - timedelta(days=8))
+    newest = Event.objects.newest_cursor()
+    Event.over(before=now - timedelta(days=7)).delete()
+    assert [event.cursor for event in Event.objects.all()] == [newest]
