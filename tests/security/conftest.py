@@ -1,0 +1,60 @@
+"""The stage of the security tests: a person in a browser, the way to the service and back, and a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from rest_framework.test import APIClient
+
+from tests.fakes.world import World
+from tests.rest_clients import in_browser, with_token
+
+Params = dict[str, str]
+
+
+@pytest.fixture
+def browser(alice: User) -> Client:
+    """Alice's browser."""
+    client = Client()
+    client.force_login(alice)
+    return client
+
+
+@pytest.fixture
+def come_back(browser: Client, world: World) -> Callable[..., Params]:
+    """Press Connect as Alice, agree at the service, and return what the browser is sent back with."""
+
+    def come_back(slug: str = "notes", **form: str) -> Params:
+        world.server(slug)
+        away = browser.post(f"/connect/{slug}", form).headers["Location"]
+        return dict(parse_qsl(urlsplit(world.authorization_server.authorize(away)).query))
+
+    return come_back
+
+
+@pytest.fixture
+def person(alice: User) -> APIClient:
+    """Alice's session, calling REST."""
+    return in_browser(alice)
+
+
+@pytest.fixture
+def program(alice: User) -> APIClient:
+    """A program of Alice's with every scope."""
+    return with_token(alice)
+
+
+@pytest.fixture
+def initiate(world: World, person: APIClient) -> Callable[..., Any]:
+    """Start a sign-in by REST."""
+
+    def initiate(**body: object) -> Any:
+        world.server()
+        return person.post("/api/v1/oauth/initiate", {"server": "notes", **body})
+
+    return initiate
