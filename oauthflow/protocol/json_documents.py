@@ -29,7 +29,18 @@ def read_json_object(response: Response, *, max_depth: int = 20) -> dict[str, An
     """
     if not _is_json(response.headers.get("content-type", "")):
         raise MalformedResponseError("the content type is not JSON")
-    document, problem = _parsed(response.body)
+    return parse_json_object(response.body, max_depth=max_depth)
+
+
+def parse_json_object(body: bytes, *, max_depth: int = 20) -> dict[str, Any]:
+    """Read one JSON object under the same rules, wherever its bytes were found.
+
+    Raises:
+        MalformedResponseError: As `read_json_object`, whatever the content type.
+
+    Spec: RFC 8259 §4, §6, §8.1.
+    """
+    document, problem = _parsed(body)
     if problem:
         # Raised here and not while the parser's error is handled: that one holds the body, and with it tokens.
         raise MalformedResponseError(problem)

@@ -20,6 +20,7 @@ from .errors import (
     MalformedResponseError,
     TokenEndpointError,
 )
+from .id_token import read_subject
 from .json_documents import read_json_object
 from .messages import Request, Response
 from .retry_after import ServerUnavailableError, require_available
@@ -60,7 +61,7 @@ _DIGITS = re.compile(r"[0-9]{1,20}")
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """What a token endpoint granted. An `id_token` is never kept.
+    """What a token endpoint granted. An `id_token` is never kept, only whom it names.
 
     Attributes:
         access_token: Opaque; fit for an Authorization header.
@@ -68,6 +69,7 @@ class TokenResponse:
         expires_at: Aware UTC, at most 31,536,000 s ahead; None where the server gave no lifetime that makes sense.
         refresh_token: None where none came; the one in hand then stays good.
         scope: Space-separated; what was requested, where the response has no `scope`.
+        subject: The `sub` of the account at the issuer; empty where the response does not say it in a form we accept.
     """
 
     access_token: Secret
@@ -75,6 +77,7 @@ class TokenResponse:
     expires_at: datetime | None
     refresh_token: Secret | None
     scope: str
+    subject: str = ""
 
 
 def authorization_code_request(
@@ -156,7 +159,13 @@ def _token_request(
 
 
 def read_token_response(
-    response: Response, *, requested_scope: str, received_at: datetime, milliseconds: bool = False
+    response: Response,
+    *,
+    requested_scope: str,
+    received_at: datetime,
+    milliseconds: bool = False,
+    issuer: str = "",
+    client_id: str = "",
 ) -> TokenResponse:
     """Check a token endpoint's response and return what it granted.
 
@@ -165,6 +174,8 @@ def read_token_response(
         requested_scope: Space-separated; taken as granted where the response has no `scope`.
         received_at: Aware UTC; `expires_in` counts from here.
         milliseconds: Whether this provider's `expires_in` is in milliseconds.
+        issuer: From whom an `id_token` has to be; empty: it is not looked at.
+        client_id: For whom it has to be.
 
     Raises:
         GrantRefusedError: Status 400 or 401 with `invalid_grant`.
@@ -190,6 +201,7 @@ def read_token_response(
         expires_at=_expires_at(document.get("expires_in"), received_at=received_at, milliseconds=milliseconds),
         refresh_token=_refresh_token(document.get("refresh_token")),
         scope=_scope(document.get("scope"), requested_scope=requested_scope),
+        subject=read_subject(document.get("id_token"), issuer=issuer, client_id=client_id) if issuer else "",
     )
 
 

@@ -146,6 +146,7 @@ def test_an_id_token_is_not_kept() -> None:
         "expires_at",
         "refresh_token",
         "scope",
+        "subject",
     }
 
 
