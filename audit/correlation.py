@@ -1,4 +1,4 @@
-"""One id that ties together the log lines and audit records of one request, task or command."""
+"""What ties together the log lines and audit records of one request, task or command: an id, and who acts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from contextvars import ContextVar
 
 _current: ContextVar[str] = ContextVar("correlation_id", default="")
+_client: ContextVar[str] = ContextVar("acting_client", default="")
 _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
@@ -26,4 +27,15 @@ def begin_correlation(given: str = "") -> str:
     """Begin a new id, or take over one that a caller sent if it is 8 to 64 plain characters."""
     chosen = given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex
     _current.set(chosen)
+    _client.set("")
     return chosen
+
+
+def act_through(client: str) -> None:
+    """Name the program that acts from here on, until the next correlation begins."""
+    _client.set(client)
+
+
+def acting_program() -> str:
+    """Return the name of the program that acts, or an empty text where a person or the site itself does."""
+    return _client.get()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from .append import Entry, append_many
-from .correlation import correlation_id
+from .correlation import acting_program, correlation_id
 from .events import AuditEvent
 from .models import AuditRecord
 
@@ -43,7 +43,7 @@ def record(
         actor: A user, a user's id, or None for the system itself.
         server: Slug of the MCP server concerned.
         connection: A connection or its id.
-        client: Name of the API token or client id that acted.
+        client: Name of the API token or client id that acted; empty: the program that acts in this request, if any.
         reason: A code or a few words of ours.
         details: JSON-able values under names in `ALLOWED_DETAILS`; never a secret.
 
@@ -83,7 +83,7 @@ def entry(
         actor=_id_of(actor) or SYSTEM,
         server=server,
         connection=_id_of(connection),
-        client=client[:200],
+        client=(client or acting_program())[:200],
         reason=reason[:200],
         correlation_id=correlation_id(),
         details=said,

@@ -12,6 +12,8 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed, ParseError
 from rest_framework.request import Request
 
+from audit.correlation import act_through
+
 from .models import ApiToken
 from .models.api_token import PREFIX, hash_api_token
 
@@ -39,6 +41,7 @@ class ApiTokenAuthentication(BaseAuthentication):
         token = find_api_token(credential.strip().decode("latin-1"), now=timezone.now())
         if token is None:
             raise AuthenticationFailed("This API token is unknown, expired or revoked.", code="invalid_token")
+        act_through(token.name)
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:

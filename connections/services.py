@@ -45,6 +45,11 @@ class GrantTerms:
     requested_scope: str
 
 
+def may_connect(user: User, server: McpServer) -> bool:
+    """Whether this user may make the connection that the server's policy provides for."""
+    return server.connection_policy != Policy.SHARED or user.has_perm("connections.manage_shared_connection")
+
+
 def connection_for(user: User, server: McpServer, *, label: str = "", actor: User) -> Connection:
     """Get or create the connection that this user would make to this server, as its policy says.
 
@@ -53,7 +58,7 @@ def connection_for(user: User, server: McpServer, *, label: str = "", actor: Use
     """
     owner: User | None = user
     if server.connection_policy == Policy.SHARED:
-        if not actor.has_perm("connections.manage_shared_connection"):
+        if not may_connect(actor, server):
             raise InvalidRequestError("the server's one connection is shared and managed by administrators")
         owner = None
     return _get_or_create(server, owner=owner, label=label)
@@ -107,9 +112,24 @@ def fitting_scope(scope: str) -> str:
 
 
 def store_grant(
-    connection: Connection, tokens: TokenResponse, *, terms: GrantTerms, actor: User | None, now: datetime
+    connection: Connection,
+    tokens: TokenResponse,
+    *,
+    terms: GrantTerms,
+    actor: User | None,
+    now: datetime,
+    reason: str = "",
 ) -> TokenSet:
-    """Keep the tokens of a finished authorization in place of whatever was there; the connection becomes active."""
+    """Keep the tokens of a finished authorization in place of whatever was there; the connection becomes active.
+
+    Args:
+        connection: As it is stored at this moment.
+        tokens: What was granted.
+        terms: Under what.
+        actor: Who finished the authorization.
+        now: When the tokens were received, aware UTC.
+        reason: One of our codes, for the audit record, where the grant needed a decision.
+    """
     with transaction.atomic():
         before = TokenSet.objects.select_for_update().filter(connection=connection).first()
         kept = before or TokenSet(connection=connection, generation=0)
@@ -127,6 +147,9 @@ def store_grant(
         kept.save()
         connection.status, connection.reason = Status.ACTIVE, ""
         connection.requested_scopes, connection.granted_scopes = terms.requested_scope, kept.scope
+        if tokens.subject or connection.issuer != terms.issuer:
+            # Else it is unknown which account this is, and the last one that is known of this issuer stays in mind.
+            connection.upstream_subject = tokens.subject
         connection.issuer, connection.registration_method = terms.issuer, terms.registration_method
         connection.save()
         record(
@@ -134,6 +157,7 @@ def store_grant(
             actor=actor,
             server=connection.server.slug,
             connection=connection,
+            reason=reason,
             details={
                 "issuer": terms.issuer,
                 "scope": kept.scope,
@@ -281,7 +305,7 @@ def require_reauthorization(
 
 
 def forget_grant(connection: Connection, *, actor: User | None, reason: str, revoked_upstream: str) -> None:
-    """Delete the tokens of a connection and mark it as disconnected.
+    """Delete the tokens of a connection and mark it as disconnected; whose account it was is forgotten with them.
 
     Args:
         connection: The connection.
@@ -293,7 +317,7 @@ def forget_grant(connection: Connection, *, actor: User | None, reason: str, rev
     with transaction.atomic():
         TokenSet.objects.filter(connection=connection).delete()
         Connection.objects.filter(pk=connection.pk).update(
-            status=Status.REVOKED, reason=reason[:200], granted_scopes="", requested_scopes=""
+            status=Status.REVOKED, reason=reason[:200], granted_scopes="", requested_scopes="", upstream_subject=""
         )
         record(
             AuditEvent.CREDENTIALS_REVOKED,

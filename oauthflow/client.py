@@ -24,7 +24,7 @@ from connections.services import connection_for, default_connection
 from .egress.mcp_client import open_mcp_client
 from .flows.call_tools import ScopeRequiredError, call_tool, list_tools
 from .flows.request_headers import PreparedRequest, prepare_request
-from .flows.start_authorization import StartedAuthorization, start_authorization
+from .flows.start_authorization import StartedAuthorization, waiting_authorization
 from .protocol.errors import AuthorizationRequiredError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _asking_for_a_person(connection: Connection, *, user: User) -> Iterator[None
         yield
     except AuthorizationRequiredError as error:
         challenge = error.challenge if isinstance(error, ScopeRequiredError) else None
-        started = start_authorization(connection, user=user, now=timezone.now(), challenge=challenge)
+        started = waiting_authorization(connection, user=user, now=timezone.now(), challenge=challenge)
         if error.reason in ("not_connected", ""):
             raise AuthorizationRequired(started) from error
         raise ReauthorizationRequired(started, reason=error.reason) from error

@@ -21,7 +21,7 @@ class Configuration:
         lease_wait_seconds: How long a caller waits for another's refresh.
         refresh_cooldown_seconds: Pause after a failed refresh, doubled each time up to an hour.
         negative_cache_seconds: How long a failed discovery is believed.
-        step_up_limit: Authorization requests in a row without a successful call. S-09.
+        step_up_limit: How often a person is asked for the same scopes while the server refuses all the same. S-09.
         finished_request_kept_seconds: How long pollers can still ask how a request ended.
         client_name: What authorization servers show to people.
     """
@@ -33,7 +33,7 @@ class Configuration:
     lease_wait_seconds: int = 20
     refresh_cooldown_seconds: int = 30
     negative_cache_seconds: int = 60
-    step_up_limit: int = 3
+    step_up_limit: int = 2
     finished_request_kept_seconds: int = 3600
     client_name: str = "MCP OAuth Site"
 

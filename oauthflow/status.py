@@ -77,7 +77,7 @@ def connection_status(connection: Connection, *, now: datetime) -> ConnectionSta
 def authorization_status(request: AuthorizationRequest, *, now: datetime) -> AuthorizationStatus:
     """Describe an attempt; one that ran out is `expired` with the code that says so."""
     status = request.status_at(now)
-    code = Code.STATE_EXPIRED if status == AuthorizationRequest.Status.EXPIRED else request.error_code
+    code = Code.AUTHORIZATION_TIMEOUT if status == AuthorizationRequest.Status.EXPIRED else request.error_code
     sentence = SENTENCES[Code(code)] if code else None
     return AuthorizationStatus(
         status=status,

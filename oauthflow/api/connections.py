@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,7 +16,7 @@ from audit.record import record
 from connections.authentication import acting_client
 from connections.models import Connection
 from connections.models.api_token import ApiScope
-from connections.services import connection_for
+from connections.services import connection_for, may_connect
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.report_challenge import report_challenge
@@ -63,6 +64,8 @@ class ConnectionsView(RestView):
         now = timezone.now()
         wanted = said(NewConnectionSerializer, request)
         server = usable_server(self.person, wanted["server"])
+        if not may_connect(self.person, server):
+            raise PermissionDenied("Everybody shares one connection to this server; an administrator makes it.")
         connection = connection_for(self.person, server, label=wanted["label"], actor=self.person)
         is_new = connection.created_at >= now
         return Response(ConnectionSerializer(connection).data, status=201 if is_new else 200)

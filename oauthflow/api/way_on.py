@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from connections.models import Connection
 from oauthflow.error_responses import rest_response
 from oauthflow.flows.call_tools import ScopeRequiredError
-from oauthflow.flows.start_authorization import start_authorization
+from oauthflow.flows.start_authorization import waiting_authorization
 from oauthflow.protocol.errors import AuthorizationRequiredError
 
 if TYPE_CHECKING:
@@ -30,4 +30,4 @@ def authorization_required(
     if connection.is_shared and not user.has_perm("connections.manage_shared_connection"):
         return rest_response(error)
     challenge = error.challenge if isinstance(error, ScopeRequiredError) else None
-    return rest_response(error, started=start_authorization(connection, user=user, now=now, challenge=challenge))
+    return rest_response(error, started=waiting_authorization(connection, user=user, now=now, challenge=challenge))

@@ -48,7 +48,7 @@ def report_challenge(
             return ChallengeAnswer("retry")
     elif not _asks_for_more_scope(connection, challenge, status=status):
         return ChallengeAnswer("give_up")
-    if _recent_attempts(connection, now=now) >= configuration().step_up_limit:
+    if _fruitless_attempts(connection, challenge, now=now) >= configuration().step_up_limit:
         return ChallengeAnswer("give_up")
     started = start_authorization(connection, user=user, now=now, challenge=challenge, fresh=True)
     return ChallengeAnswer("authorize", started)
@@ -76,5 +76,12 @@ def _asks_for_more_scope(connection: Connection, challenge: BearerChallenge, *, 
     return bool(parse_scope(challenge.scope))
 
 
-def _recent_attempts(connection: Connection, *, now: datetime) -> int:
-    return AuthorizationRequest.objects.filter(connection=connection, initiated_at__gt=now - _REMEMBERED).count()
+def _fruitless_attempts(connection: Connection, challenge: BearerChallenge, *, now: datetime) -> int:
+    """How often a person has just agreed to all that is asked for now, and the server refuses all the same."""
+    agreed = AuthorizationRequest.objects.filter(
+        connection=connection,
+        status=AuthorizationRequest.Status.COMPLETED,
+        initiated_at__gt=now - _REMEMBERED,
+    )
+    challenged = parse_scope(challenge.scope or "")
+    return sum(challenged <= parse_scope(scope) for scope in agreed.values_list("scope", flat=True))

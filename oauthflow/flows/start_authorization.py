@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _TRIES = 3
 
 
+_WORTH_WAITING_FOR = timedelta(minutes=5)
+
+
 @dataclass(frozen=True, slots=True)
 class StartedAuthorization:
     """A request that waits for a person. `authorization_url` is ours, or the server's own where it is manual."""
@@ -111,6 +114,32 @@ def start_authorization(
             raise TransportError("its registration changes all the time", code=Code.TEMPORARILY_UNAVAILABLE)
         url = _authorization_server_url(request, http=http) if manual else _our_url(request)
     return StartedAuthorization(request, state, url, request.expires_at, client.method)
+
+
+def waiting_authorization(
+    connection: Connection, *, user: User, now: datetime, challenge: BearerChallenge | None = None
+) -> StartedAuthorization:
+    """Return the request that already waits for this person, or start one: a program that asks again starts no more.
+
+    Arguments and errors as `start_authorization`. A request that a browser took up, that asks for less than the
+    challenge, or that ends within five minutes is left alone.
+    """
+    challenged = parse_scope((challenge.scope if challenge else None) or "")
+    waiting = AuthorizationRequest.objects.filter(
+        connection=connection,
+        user=user,
+        status=AuthorizationRequest.Status.PENDING,
+        manual=False,
+        browser_hash="",
+        return_to="",
+        expires_at__gt=now + _WORTH_WAITING_FOR,
+    )
+    for request in waiting:
+        if challenged <= parse_scope(request.scope):
+            _check_may_connect(connection, user=user)
+            state, method = request.state_sealed.reveal(), request.registration_method
+            return StartedAuthorization(request, state, _our_url(request), request.expires_at, method)
+    return start_authorization(connection, user=user, now=now, challenge=challenge)
 
 
 def bind_browser(request: AuthorizationRequest, *, user: User, now: datetime) -> BoundBrowser:

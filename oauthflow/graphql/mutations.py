@@ -16,7 +16,11 @@ from oauthflow.error_responses import graphql_payload
 from oauthflow.flows.call_tools import ScopeRequiredError, call_tool, list_tools
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.revoke import revoke_connection
-from oauthflow.flows.start_authorization import StartedAuthorization, start_authorization
+from oauthflow.flows.start_authorization import (
+    StartedAuthorization,
+    start_authorization,
+    waiting_authorization,
+)
 from oauthflow.protocol.errors import AuthorizationRequiredError, FlowError, InvalidRequestError
 
 from .access import RefusedError, managed_connection, needs, person, usable_connection
@@ -131,7 +135,7 @@ def _person_needed(error: AuthorizationRequiredError, *, connection: Connection,
     if connection.is_shared and not user.has_perm("connections.manage_shared_connection"):
         return _failed(error)
     challenge = error.challenge if isinstance(error, ScopeRequiredError) else None
-    return _failed(error, started=start_authorization(connection, user=user, now=now, challenge=challenge))
+    return _failed(error, started=waiting_authorization(connection, user=user, now=now, challenge=challenge))
 
 
 def _text(wanted: dict[str, Any], name: str, *, longest: int) -> str:

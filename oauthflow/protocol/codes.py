@@ -52,6 +52,15 @@ class Sentence:
     requires_reauthorization: bool = False
 
 
+# Why a connection is not simply connected, where that is none of the codes.
+REASONS: dict[str, str] = {
+    "not_connected": "Nobody has signed in yet.",
+    "disconnected": "It was disconnected.",
+    "no_refresh_token": "The access has ended, and the service gave no way to renew it. Please reconnect.",
+    "fresh_token_refused": "The server refuses even access that was renewed a moment ago. Please reconnect.",
+    "insufficient_scope": "The server asks for more permissions than were given. Please reconnect.",
+}
+
 SENTENCES: dict[Code, Sentence] = {
     Code.ACCESS_DENIED: Sentence(
         "The service did not give access. If you did not refuse it yourself, ask its administrator.", True, True

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from connections.models import ApiToken, Connection, McpServer, ServerDiscovery, TokenSet
 from connections.profiles import profile_of
+from connections.services import may_connect
 from oauthflow.protocol.errors import FlowError
 from oauthflow.protocol.scopes import format_scope, initial_scopes, parse_scope
 from oauthflow.protocol.urls import parse_http_url
@@ -138,8 +139,8 @@ class ServerCard:
 
     @property
     def has_own(self) -> bool:
-        """Whether this person has a connection of their own."""
-        return any(not card.connection.is_shared for card in self.connections)
+        """Whether this person has connected an account of their own."""
+        return any(not card.connection.is_shared and card.holds_grant for card in self.connections)
 
 
 def server_cards(user: User) -> list[ServerCard]:
@@ -226,12 +227,11 @@ def _connections(user: User) -> Sequence[Connection]:
 
 def _server_card(server: McpServer, found: list[Connection], *, user: User, is_offered: bool) -> ServerCard:
     cards = [connection_card(connection, user=user) for connection in found]
-    shared_only = server.connection_policy == Policy.SHARED
     return ServerCard(
         server=server,
         issuer_host=issuer_host(server),
         connections=cards,
-        may_connect=is_offered and (not shared_only or user.has_perm("connections.manage_shared_connection")),
+        may_connect=is_offered and may_connect(user, server),
         is_offered=is_offered,
     )
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from oauthflow.protocol.codes import SENTENCES, Code
+from oauthflow.protocol.codes import REASONS, SENTENCES, Code
 
 _KNOWN: Final = {
     "openid": "Know who you are there",
@@ -48,7 +48,7 @@ def describe_scopes(scope: str) -> list[ScopeWords]:
 
 def sentence_for(reason: str) -> str:
     """Return our sentence for a code; a reason that is no code was a person's own words and stays as it is."""
-    return SENTENCES[Code(reason)].message if reason in set(Code) else reason
+    return SENTENCES[Code(reason)].message if reason in set(Code) else REASONS.get(reason, reason)
 
 
 def _words_for(name: str) -> str:

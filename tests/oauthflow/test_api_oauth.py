@@ -196,7 +196,8 @@ def test_an_attempt_that_ran_out_is_expired(world: World, program: APIClient) ->
     started, redirect = _manual(world, program)
     AuthorizationRequest.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     polled = _status(program, started["state"]).json()
-    assert (polled["status"], polled["error_code"], polled["is_retryable"]) == ("expired", "state_expired", True)
+    shown = (polled["status"], polled["error_code"], polled["is_retryable"])
+    assert shown == ("expired", "authorization_timeout", True)
     answer = program.post(_COMPLETE, {"state": started["state"], "redirect_url": redirect})
     assert _error(answer) == (400, "state_expired")
 

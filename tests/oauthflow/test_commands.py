@@ -152,7 +152,7 @@ def test_connect_ends_with_3_when_nobody_comes(world: World, alice: User, person
 
     person(let_it_expire)
     code, sentence, _ = refused("connect", "notes", "--user", "alice")
-    assert (code, "state_expired" in sentence) == (3, True)
+    assert (code, "authorization_timeout" in sentence) == (3, True)
 
 
 def test_waiting_can_be_stopped(world: World, alice: User, person: Person) -> None:

@@ -117,7 +117,7 @@ def test_a_flow_that_failed_or_ran_out_says_why_and_whether_to_retry(world: Worl
         status="pending", error_code="", expires_at=timezone.now() - timedelta(seconds=1)
     )
     late = _only(ask(_FLOW, token=token, state=started.state.reveal()))
-    assert (late["status"], late["authErrorCode"]) == ("EXPIRED", "state_expired")
+    assert (late["status"], late["authErrorCode"]) == ("EXPIRED", "authorization_timeout")
 
 
 def test_a_start_that_makes_no_sense_is_refused_in_the_payload(world: World, alice: User, token: str) -> None:

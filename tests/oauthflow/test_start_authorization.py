@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from audit.models import AuditRecord
 from connections.services import shared_connection
-from oauthflow.flows.start_authorization import bind_browser, start_authorization
+from oauthflow.flows.start_authorization import bind_browser, start_authorization, waiting_authorization
 from oauthflow.models import AuthorizationRequest, hash_of
 from oauthflow.protocol.bearer import BearerChallenge
 from oauthflow.protocol.codes import Code
@@ -247,3 +247,24 @@ def test_more_scopes_than_can_be_asked_for_are_a_matter_for_an_administrator(
     world.server().delete()
     world.server(scopes="scope:0001")
     assert sent_away(world, alice, now=now)["scope"] == "scope:0001"
+
+
+def test_a_program_that_asks_again_gets_the_request_that_waits_already(
+    world: World, alice: User, now: datetime
+) -> None:
+    connection = world.connection(alice)
+    first = waiting_authorization(connection, user=alice, now=now)
+    again = waiting_authorization(connection, user=alice, now=now)
+    assert (again.request, again.state) == (first.request, first.state)
+
+    bind_browser(first.request, user=alice, now=now)  # a browser took it up: it is that browser's
+    assert waiting_authorization(connection, user=alice, now=now).request != first.request
+
+
+def test_a_request_that_asks_for_less_than_the_challenge_is_not_enough(
+    world: World, alice: User, now: datetime
+) -> None:
+    connection = world.connection(alice)
+    first = waiting_authorization(connection, user=alice, now=now)
+    more = waiting_authorization(connection, user=alice, now=now, challenge=BearerChallenge(scope="write"))
+    assert more.request != first.request
