@@ -68,6 +68,13 @@ class Connection(models.Model):
     requested_scopes = models.CharField(max_length=1000, blank=True)
     granted_scopes = models.CharField(max_length=1000, blank=True)
     issuer = models.CharField(max_length=1000, blank=True)
+    upstream_subject = models.CharField(
+        max_length=255,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The account there: the `sub` of that issuer; empty: not known.",
+    )
     registration_method = models.CharField(
         max_length=20, blank=True, choices=[(method.value, method.value) for method in RegistrationMethod]
     )
