@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -14,28 +15,39 @@ from django.db import DatabaseError, close_old_connections
 from servestatic import ServeStaticASGI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from oauthflow.token_release.application import TokenRelease
+
+from .answer_headers import answer_headers
 from .canary import require_key_canary
+from .observability.metrics import count_release
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
+_CONNECTIONS: Final = "/api/v1/connections/"
 # A name with a content hash, as the manifest storage makes them: it never changes.
 _HASHED_NAME: Final = re.compile(r".*\.[0-9a-f]{12}\.[a-z0-9.]+")
 
 
 def build_application() -> Application:
     """Return the root: proxy headers from trusted proxies only, then a choice by path prefix."""
-    root = _by_prefix({str(settings.STATIC_URL): _static_files()}, otherwise=get_asgi_application())
+    django = get_asgi_application()
+    release = TokenRelease(
+        otherwise=django, headers_of=partial(answer_headers, path=_CONNECTIONS), answered=count_release
+    )
+    root = _by_prefix(
+        {str(settings.STATIC_URL): _static_files(), _CONNECTIONS: release}, otherwise=django, release=release
+    )
     if settings.TRUSTED_PROXIES:
         return ProxyHeadersMiddleware(root, trusted_hosts=list(settings.TRUSTED_PROXIES))
     return root
 
 
-def _by_prefix(handlers: dict[str, Application], *, otherwise: Application) -> Application:
+def _by_prefix(handlers: dict[str, Application], *, otherwise: Application, release: TokenRelease) -> Application:
     async def root(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await _lifespan(receive, send, release=release)
             return
         if scope["type"] != "http":
             return
@@ -64,15 +76,18 @@ def _add_headers(headers: Any, path: str, url: str) -> None:
     headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
+async def _lifespan(receive: Receive, send: Send, *, release: TokenRelease) -> None:
     """Refuse to start with keys that do not fit the database; Django itself does not know this protocol."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             refusal = await sync_to_async(_refusal, thread_sensitive=False)()
             outcome = "failed" if refusal else "complete"
+            if not refusal:
+                await release.open()
             await send({"type": f"lifespan.startup.{outcome}", "message": refusal})
         else:
+            await release.close()
             await send({"type": "lifespan.shutdown.complete"})
             return
 

@@ -1,0 +1,184 @@
+"""`POST /api/v1/connections/{id}/token` without Django's request cycle, for the call that most calls are.
+
+The view in `oauthflow.api.connections` stays the reference: this handler answers what that view would answer to a valid
+API token that asks for its owner's own, active connection with a token that is not near its end. Everything else, and
+everything that goes wrong here, is handed on to the view untouched.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import lru_cache
+from random import getrandbits
+from typing import Any, Final, Protocol
+
+import structlog
+
+from audit.correlation import begin_correlation, correlation_id
+from connections.models.api_token import ApiScope
+from oauthflow.error_responses import NO_STORE, RETRY_AFTER_SECONDS
+from oauthflow.protocol.codes import Code
+from oauthflow.protocol.errors import SecretUnreadableError
+
+from .asked import Asked, plain_call
+from .batches import BatchesFullError
+from .opened import Opened, OpenedTokens, is_plain, opened
+from .readers import Reader, open_reader
+from .recorder import CAPACITY, Recorder, Release
+from .statements import Grant, StoredTokens
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class HeadersOf(Protocol):
+    """Says which headers an answer has after its way through the site's middleware, without length and id."""
+
+    def __call__(self, scheme: str, *, own: Mapping[str, str]) -> Headers:
+        """Return them for a request that came by `http` or `https`; `own` is what the answer has before."""
+
+
+_OF_VIEW: Final = {"Content-Type": "application/json", "Allow": "POST, OPTIONS", **NO_STORE}
+_BUSY: Final = "The release of this token could not be recorded at the moment. Try again in a while."
+_log = structlog.get_logger(__name__)
+
+
+class TokenRelease:
+    """The handler; `open` it before and `close` it after, or it hands everything on.
+
+    Args:
+        otherwise: Django.
+        headers_of: Of the site.
+        capacity: How many releases may wait for their audit record.
+        answered: Told the status and the seconds of every answer of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        otherwise: Application,
+        headers_of: HeadersOf,
+        capacity: int = CAPACITY,
+        answered: Callable[[int, float], None] = lambda status, seconds: None,
+    ) -> None:
+        self._otherwise, self._capacity, self._answered = otherwise, capacity, answered
+        self._reader: Reader | None = None
+        self._recorder: Recorder | None = None
+        self._opened = OpenedTokens()
+        self._headers = {scheme: [*headers_of(scheme, own=_OF_VIEW)] for scheme in ("http", "https")}
+
+    async def open(self) -> None:
+        """Connect to the database; does nothing for a database that this package does not speak."""
+        self._reader = open_reader()
+        if self._reader is not None:
+            self._recorder = Recorder(capacity=self._capacity)
+
+    async def close(self) -> None:
+        """Commit the records that wait, and let go of the database."""
+        reader, recorder, self._reader, self._recorder = self._reader, self._recorder, None, None
+        if recorder is not None:
+            await recorder.close()
+        if reader is not None:
+            await reader.close()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        asked = plain_call(scope) if self._recorder is not None else None
+        if asked is None:
+            await self._otherwise(scope, receive, send)
+            return
+        started = time.monotonic()
+        is_empty = True
+        if asked.has_body:
+            message = await receive()
+            is_empty = message.get("body") == b"{}" and not message.get("more_body")
+            receive = _again(message, receive)
+        found = await self._find(asked) if is_empty else None
+        if found is None:
+            await self._otherwise(scope, receive, send)
+            return
+        begin_correlation(asked.request_id or _next_id())
+        status, body, extra = await self._release(*found)
+        headers = [
+            *self._headers[scope["scheme"]], *extra,
+            (b"content-length", b"%d" % len(body)), (b"x-request-id", correlation_id().encode()),
+        ]  # fmt: skip
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self._answered(status, time.monotonic() - started)
+
+    async def _find(self, asked: Asked) -> tuple[Grant, Opened] | None:
+        """Return the grant and its answer if the case is plain; whatever fails here, the view tries again."""
+        reader = self._reader
+        if reader is None:
+            return None
+        try:
+            grant = await reader.find(asked.token_hash, asked.connection_id)
+            if grant is None or not _may_release(grant.token_scopes) or not grant.tokens.access_token_sealed:
+                return None
+            answer = self._opened.get(grant.tokens) or self._open(reader.typed(grant.tokens), grant.tokens)
+        except SecretUnreadableError:
+            return None
+        except Exception:
+            _log.exception("a release is left to the view")
+            return None
+        return (grant, answer) if is_plain(answer) else None
+
+    def _open(self, typed: StoredTokens, stored: StoredTokens) -> Opened:
+        answer = opened(typed)
+        self._opened.keep(stored, answer)
+        return answer
+
+    async def _release(self, grant: Grant, answer: Opened) -> tuple[int, bytes, Headers]:
+        """Record first, then answer."""
+        recorder = self._recorder
+        if recorder is None:
+            return _busy(wait_seconds=RETRY_AFTER_SECONDS)
+        release = Release(
+            answer.entry_for(grant, correlation_id=correlation_id()),
+            used_token=grant.token_id if grant.is_token_use_old else None,
+            used_connection=grant.tokens.connection_id if grant.is_connection_use_old else None,
+        )
+        try:
+            await recorder.record(release)
+        except BatchesFullError:
+            return _busy(wait_seconds=1)
+        except Exception:
+            _log.exception("a token is not released, because the release cannot be recorded")
+            return _busy(wait_seconds=RETRY_AFTER_SECONDS)
+        return 200, answer.body, ()
+
+
+@lru_cache(maxsize=100)
+def _may_release(scopes: str) -> bool:
+    listed = json.loads(scopes)
+    return isinstance(listed, list) and ApiScope.TOKENS_RELEASE.value in listed
+
+
+def _next_id() -> str:
+    """Ids that grow with time: the index of the audit record takes them several times more cheaply than random ones."""
+    return f"{time.time_ns():016x}{getrandbits(64):016x}"
+
+
+def _busy(*, wait_seconds: int) -> tuple[int, bytes, Headers]:
+    body = {
+        "error": Code.TEMPORARILY_UNAVAILABLE.value,
+        "message": _BUSY,
+        "retryable": True,
+        "requires_reauthorization": False,
+        "correlation_id": correlation_id(),
+    }
+    return 503, json.dumps(body, separators=(",", ":")).encode(), ((b"retry-after", b"%d" % wait_seconds),)
+
+
+def _again(message: Any, receive: Receive) -> Receive:
+    """Return a `receive` that gives a message that was taken already once more."""
+    taken = [message]
+
+    async def replayed() -> Any:
+        return taken.pop() if taken else await receive()
+
+    return replayed

@@ -1,0 +1,119 @@
+"""A thread that does work for the event loop, all at once what came in while it was busy."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeAlias, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Batch: TypeAlias = list[tuple[Item, asyncio.Future[Result]]]
+_MANY: Final = 500
+
+
+class BatchesFullError(Exception):
+    """As much is waiting as may; the caller should come back later."""
+
+
+class Batches(Generic[Item, Result]):
+    """Hands items to a function in a thread of its own, in the order in which they came.
+
+    What arrives in one turn of the event loop is handed over together, and so is what arrives while the thread is busy.
+    Where callers come in crowds, those who were just served are given a moment to come back: half as many batches for
+    the same work. `put` and `close` belong to the event loop's thread.
+
+    Args:
+        work: Takes items and returns as many results; what it raises reaches everybody whose item was among them.
+        at_end: Called in the thread when it ends.
+        name: Of the thread.
+        capacity: How many items may wait or be worked on.
+        gathering_seconds: That moment; a caller who is alone never waits.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        at_end: Callable[[], None],
+        name: str,
+        capacity: int,
+        gathering_seconds: float = 0.0,
+    ) -> None:
+        self._work, self._at_end, self._capacity = work, at_end, capacity
+        self._gathering_seconds, self._is_crowded = gathering_seconds, False
+        self._gathered: Batch[Item, Result] = []
+        self._handed: queue.SimpleQueue[Batch[Item, Result] | None] = queue.SimpleQueue()
+        self._unfinished = 0
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, item: Item) -> asyncio.Future[Result]:
+        """Queue one item.
+
+        Raises:
+            BatchesFullError: `capacity` is used up.
+        """
+        if self._unfinished >= self._capacity:
+            raise BatchesFullError
+        self._unfinished += 1
+        future: asyncio.Future[Result] = self._loop.create_future()
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append((item, future))
+        return future
+
+    async def close(self) -> None:
+        """Finish what is queued and end the thread."""
+        self._hand_over()
+        self._handed.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._handed.put(self._gathered)
+            self._gathered = []
+
+    def _run(self) -> None:
+        try:
+            while batch := self._next():
+                items, futures = zip(*batch, strict=True)
+                try:
+                    results, error = self._work(items), None
+                except Exception as raised:
+                    results, error = [], raised
+                self._loop.call_soon_threadsafe(self._settle, futures, results, error)
+        finally:
+            self._at_end()
+
+    def _next(self) -> Batch[Item, Result]:
+        """Wait for items; return them with all that came meanwhile, or nothing at the end."""
+        batch: Batch[Item, Result] = []
+        handed = self._handed.get()
+        if handed is not None and self._is_crowded and self._gathering_seconds:
+            time.sleep(self._gathering_seconds)
+        while handed is not None:
+            batch += handed
+            if self._handed.empty() or len(batch) >= _MANY:
+                self._is_crowded = len(batch) > 1
+                return batch
+            handed = self._handed.get()
+        if batch:
+            self._handed.put(None)
+        return batch
+
+    def _settle(
+        self, futures: Sequence[asyncio.Future[Result]], results: Sequence[Result], error: Exception | None
+    ) -> None:
+        self._unfinished -= len(futures)
+        for number, future in enumerate(futures):
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(results[number])

@@ -1,0 +1,93 @@
+"""What a release of a token asks the database, in SQL. The tests hold it against the models.
+
+One statement for each call (or for all calls that arrived while the one before was under way), so that a token
+revoked, a person deactivated or a connection given up is noticed by the very next call. It finds the plain case only:
+a valid API token, its owner's own active OAuth connection, and a server that is open to them. What it does not find
+is looked at by the view, which also says why.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+
+class StoredTokens(NamedTuple):
+    """Columns of a token set, as the database gives them."""
+
+    id: Any
+    connection_id: Any
+    generation: int
+    access_token_sealed: str
+    token_type: str
+    scope: str
+    resource: str
+    obtained_at: Any
+    expires_at: Any
+
+
+class Grant(NamedTuple):
+    """One row of the answer: who asks with what, and what they may have."""
+
+    user_id: int
+    token_id: Any
+    token_name: str
+    token_scopes: str
+    server_slug: str
+    is_token_use_old: bool
+    is_connection_use_old: bool
+    tokens: StoredTokens
+
+
+_GRANT: Final = """
+  t.user_id, t.id, t.name, CAST(t.scopes AS text), s.slug,
+  t.last_used_at IS NULL OR t.last_used_at <= w.stale,
+  c.last_used_at IS NULL OR c.last_used_at < w.stale,
+  k.id, k.connection_id, k.generation, k.access_token_sealed, k.token_type, k.scope, k.resource,
+  k.obtained_at, k.expires_at
+"""
+_TABLES: Final = """
+  connections_apitoken t
+JOIN auth_user u ON u.id = t.user_id
+JOIN connections_connection c ON c.id = w.connection_id AND c.user_id = t.user_id
+JOIN connections_mcpserver s ON s.id = c.server_id
+JOIN connections_tokenset k ON k.connection_id = c.id
+"""
+_CONDITIONS: Final = """
+  t.token_hash = w.token_hash AND u.is_active
+  AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > w.now)
+  AND c.status = 'active' AND s.auth_type = 'oauth' AND s.status <> 'inactive'
+  AND (
+    (NOT EXISTS (SELECT 1 FROM connections_mcpserver_users m WHERE m.mcpserver_id = s.id)
+     AND NOT EXISTS (SELECT 1 FROM connections_mcpserver_groups m WHERE m.mcpserver_id = s.id))
+    OR EXISTS (SELECT 1 FROM connections_mcpserver_users m WHERE m.mcpserver_id = s.id AND m.user_id = u.id)
+    OR EXISTS (SELECT 1 FROM connections_mcpserver_groups m JOIN auth_user_groups g ON g.group_id = m.group_id
+               WHERE m.mcpserver_id = s.id AND g.user_id = u.id)
+  )
+"""
+
+# With the parameters: hash of the API token, connection, now, and the moment before which a noted use is old.
+_ASKED_IN_SQLITE: Final = {"w.token_hash": "?1", "w.connection_id": "?2", "w.now": "?3", "w.stale": "?4"}
+_ASKED_IN_POSTGRESQL: Final = """
+FROM (
+  SELECT n.*, %s::timestamptz AS now, %s::timestamptz AS stale
+  FROM unnest(%s::text[], %s::uuid[]) WITH ORDINALITY AS n (token_hash, connection_id, number)
+) w CROSS JOIN
+"""
+
+
+def _for_sqlite() -> str:
+    text = "".join(("SELECT", _GRANT, "FROM", _TABLES, "WHERE", _CONDITIONS))
+    for name, placeholder in _ASKED_IN_SQLITE.items():
+        text = text.replace(name, placeholder)
+    return text
+
+
+SQLITE: Final = _for_sqlite()
+# The same for many calls: the last two parameters are arrays, and each row begins with the number of its call.
+POSTGRESQL: Final = "".join(("SELECT w.number,", _GRANT, _ASKED_IN_POSTGRESQL, _TABLES, "WHERE", _CONDITIONS))
+_OF_GRANT: Final = len(Grant._fields) - 1
+
+
+def grant_of(columns: tuple[Any, ...]) -> Grant:
+    """Return a row of `SQLITE`, or one of `POSTGRESQL` without its number, under names."""
+    return Grant._make((*columns[:_OF_GRANT], StoredTokens._make(columns[_OF_GRANT:])))
