@@ -38,6 +38,14 @@ _UUID_OR_PATH: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+class QuietLibraries(logging.Filter):
+    """Keeps libraries from telling requests and answers in full, whatever level somebody gives their loggers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        names = tuple(f"{name}." for name in _NOISY)
+        return record.levelno >= logging.INFO or not f"{record.name}.".startswith(names)
+
+
 def masked(text: str) -> str:
     """Return the text without queries, credentials, anything opaque that could be a token, and control characters."""
     text = _QUERY.sub("?…", text)
@@ -89,7 +97,8 @@ def logging_config() -> dict[str, Any]:
                 "foreign_pre_chain": shared,
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
+        "filters": {"quiet": {"()": QuietLibraries}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "filters": ["quiet"]}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
         "loggers": {name: {"level": level} for name, level in _NOISY.items()}
         | {

@@ -13,6 +13,7 @@ _MESSAGES = {
     404: ("not_found", "There is nothing at this address."),
     500: ("server_error", "Something went wrong on our side. It has been recorded."),
 }
+_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -50,6 +51,6 @@ def _answer(request: HttpRequest, status: int) -> HttpResponse:
             "requires_reauthorization": False,
             "correlation_id": correlation_id(),
         }
-        return JsonResponse(body, status=status)
+        return JsonResponse(body, status=status, headers=_NO_STORE)
     context = {"status": status, "message": message, "correlation_id": correlation_id()}
-    return HttpResponse(render_to_string("error_page.html", context), status=status)
+    return HttpResponse(render_to_string("error_page.html", context), status=status, headers=_NO_STORE)
