@@ -9,8 +9,11 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 from rest_framework.test import APIClient
 
+from oauthflow.flows.start_authorization import start_authorization
+from oauthflow.models import AuthorizationRequest
 from tests.fakes.world import World
 from tests.rest_clients import in_browser, with_token
 
@@ -58,3 +61,16 @@ def initiate(world: World, person: APIClient) -> Callable[..., Any]:
         return person.post("/api/v1/oauth/initiate", {"server": "notes", **body})
 
     return initiate
+
+
+@pytest.fixture
+def alices(world: World, alice: User) -> World:
+    """A server that only Alice may use, connected, with an attempt under way and a program."""
+    server = world.server("alices-own")
+    server.users.add(alice)
+    connection = world.connect(alice, now=timezone.now(), slug="alices-own")
+    AuthorizationRequest.objects.all().delete()
+    start_authorization(connection, user=alice, now=timezone.now())
+    with_token(alice)
+    world.internet.calls.clear()
+    return world

@@ -89,7 +89,7 @@ def test_a_server_with_the_longest_name_works_on_every_database(world: World, al
     assert set(AuditRecord.objects.exclude(server="").values_list("server", flat=True)) == {slug}
 
 
-_STRANGE: Final = ("a\0b", "\0", "x" * 5000, "\U0001f600" * 500, "\ud7ff\uffff", "a\r\nb\x1b[2J", "' OR 1=1 --")
+_STRANGE: Final = ("a\0b", "x" * 5000, "\U0001f600" * 500 + "\r\n\x1b[2J' OR 1=1 --")
 _MORE_SCOPE: Final = 'Bearer error="insufficient_scope", scope="TEXT"'
 
 
@@ -171,9 +171,7 @@ def test_a_strange_text_in_a_query_is_refused_in_words(
     assert "server_error" not in answer.content.decode()
 
 
-@pytest.mark.parametrize(
-    "text", ["%00", "x" * 5000, "%F0%9F%98%80" * 100, "%ff", "99999999999999999999999", "-1", "%0d%0a"]
-)
+@pytest.mark.parametrize("text", ["%00", "x" * 5000, "%ff%0d%0a", "99999999999999999999999"])
 @pytest.mark.parametrize(
     "address",
     [
