@@ -97,11 +97,12 @@ class TokenRelease:
             is_empty = message.get("body") == b"{}" and not message.get("more_body")
             receive = _again(message, receive)
         found = await self._find(asked) if is_empty else None
-        if found is None:
+        recorder = self._recorder
+        if found is None or recorder is None:
             await self._otherwise(scope, receive, send)
             return
         begin_correlation(asked.request_id or _next_id())
-        status, body, extra = await self._release(*found)
+        status, body, extra = await _release(*found, recorder=recorder)
         headers = [
             *self._headers[scope["scheme"]], *extra,
             (b"content-length", b"%d" % len(body)), (b"x-request-id", correlation_id().encode()),
@@ -132,24 +133,22 @@ class TokenRelease:
         self._opened.keep(stored, answer)
         return answer
 
-    async def _release(self, grant: Grant, answer: Opened) -> tuple[int, bytes, Headers]:
-        """Record first, then answer."""
-        recorder = self._recorder
-        if recorder is None:
-            return _busy(wait_seconds=RETRY_AFTER_SECONDS)
-        release = Release(
-            answer.entry_for(grant, correlation_id=correlation_id()),
-            used_token=grant.token_id if grant.is_token_use_old else None,
-            used_connection=grant.tokens.connection_id if grant.is_connection_use_old else None,
-        )
-        try:
-            await recorder.record(release)
-        except BatchesFullError:
-            return _busy(wait_seconds=1)
-        except Exception:
-            _log.exception("a token is not released, because the release cannot be recorded")
-            return _busy(wait_seconds=RETRY_AFTER_SECONDS)
-        return 200, answer.body, ()
+
+async def _release(grant: Grant, answer: Opened, *, recorder: Recorder) -> tuple[int, bytes, Headers]:
+    """Record first, then answer."""
+    release = Release(
+        answer.entry_for(grant, correlation_id=correlation_id()),
+        used_token=grant.token_id if grant.is_token_use_old else None,
+        used_connection=grant.tokens.connection_id if grant.is_connection_use_old else None,
+    )
+    try:
+        await recorder.record(release)
+    except BatchesFullError:
+        return _busy(wait_seconds=1)
+    except Exception:
+        _log.exception("a token is not released, because the release cannot be recorded")
+        return _busy(wait_seconds=RETRY_AFTER_SECONDS)
+    return 200, answer.body, ()
 
 
 @lru_cache(maxsize=100)

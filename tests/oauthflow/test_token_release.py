@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from audit.chain import broken_links
 from audit.models import AuditHead, AuditRecord
 from connections.api_tokens import issue_api_token
 from connections.models import ApiToken, Connection, McpServer, TokenSet
+from mcp_oauth_site.root import build_application
 from oauthflow.protocol.secret import Secret
 from oauthflow.token_release import recorder
 from tests.fakes.world import World
@@ -315,3 +317,34 @@ def test_before_it_is_opened_and_after_it_is_closed_everything_goes_to_the_view(
     release.play()
     assert asyncio.run(ask(release.application, stage.ask())).status == 200
     assert len(release.fell_through) == 2
+
+
+def test_the_site_itself_answers_this_way_from_its_start_to_its_end(stage: Stage, settings: Settings) -> None:
+    Path(settings.STATIC_ROOT).mkdir(exist_ok=True)
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+    told: list[str] = []
+    root, started, ending = build_application(), asyncio.Event(), asyncio.Event()
+
+    async def receive() -> dict[str, str]:
+        following = next(messages)
+        if following == "lifespan.shutdown":
+            started.set()
+            await ending.wait()
+        return {"type": following}
+
+    async def send(message: dict[str, str]) -> None:
+        told.append(message["type"])
+
+    async def live() -> Answer:
+        life = asyncio.create_task(root({"type": "lifespan"}, receive, send))
+        await started.wait()
+        answer = await ask(root, stage.ask())
+        ending.set()
+        await life
+        return answer
+
+    answer = asyncio.run(live())
+    assert (answer.status, len(_releases())) == (200, 1)
+    # Django gives random ids, the fast path ids that begin with the time.
+    assert abs(int(answer.headers["x-request-id"][:16], 16) / 1e9 - timezone.now().timestamp()) < 60
+    assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
