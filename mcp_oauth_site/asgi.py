@@ -16,12 +16,13 @@ def _application() -> Any:
         django.setup()
     except ImproperlyConfigured as error:
         sys.exit(f"error: {error}")
+    from .body_limit import limit_bodies
     from .observability.spans import send_spans
     from .root import build_application
 
     send_spans()
 
-    return build_application()
+    return limit_bodies(build_application())
 
 
 application = _application()
