@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from django.db import connection, transaction
 from django.utils import timezone
 
+from .anchors import anchor_after_commit
 from .chain import Content, canonical_details, current_key, key_id, link_mac
 from .listeners import APPENDED
 from .models import AuditHead
@@ -67,6 +68,7 @@ def append_many(entries: Sequence[Entry]) -> list[Link]:
             at = connection.ops.adapt_datetimefield_value(links[0].at)
             cursor.executemany(INSERT, [_parameters(link, at) for link in links])
         cursor.execute(KEEP_END, [links[-1].mac])
+        anchor_after_commit(first=last - len(entries) + 1, last=last, mac=links[-1].mac)
         APPENDED.send(sender=None, entries=entries)
     return links
 

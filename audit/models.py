@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 from django.db import models
 
+from .amendments import AuditCheckpoint as AuditCheckpoint
+from .amendments import AuditErasure as AuditErasure
 from .events import AuditEvent
 
 

@@ -92,6 +92,13 @@ class Environment:
                 f"{name} must list exact origins like https://app.example.com: {error}."
             ) from error
 
+    def days(self, name: str) -> int:
+        """Return a whole number of days, or 0 where none is given."""
+        text = self.text(name, default="0")
+        if not (text.isascii() and text.isdecimal() and int(text) < 100_000):
+            raise ImproperlyConfigured(f"{name} must be a whole number of days.")
+        return int(text)
+
     def https_url(self, name: str, *, default: str) -> str:
         """Return an address with a path; http is accepted in the default only."""
         text = self.text(name)

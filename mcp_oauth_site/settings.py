@@ -37,6 +37,10 @@ FIELD_ENCRYPTION_KEY = _keys.field_encryption_key
 SIGNING_KEYS = _keys.signing_keys
 AUDIT_KEYS = _keys.audit_keys
 
+# ---- The audit record: where its end is noted outside the database, and after how many days records go (0: never)
+AUDIT_HEAD_FILE: Path | None = DATA_DIR / "audit-head.log"
+AUDIT_RETENTION_DAYS = environment.days("AUDIT_RETENTION_DAYS")
+
 # ---- Who may reach us, and whom we may reach
 ALLOWED_HOSTS = list(environment.words("ALLOWED_HOSTS") or (PUBLIC_HOST.rpartition(":")[0] or PUBLIC_HOST,))
 TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")

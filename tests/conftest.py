@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.backends.sqlite3.base import DatabaseOperations
 
 from oauthflow.egress import blocking
 from tests.fakes.internet import FakeInternet
@@ -47,6 +50,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _touches_the_database(item: pytest.Item) -> bool:
     wanted = {"db", "transactional_db", "django_db_setup"} & set(getattr(item, "fixturenames", ()))
     return bool(wanted) or item.get_closest_marker("django_db") is not None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_can_be_emptied() -> Iterator[None]:
+    """Let Django empty SQLite's tables between tests, audit records too; the signal after it restores the guard."""
+    with pytest.MonkeyPatch.context() as patch:
+        emptying = DatabaseOperations.sql_flush
+
+        def sql_flush(*args: Any, **kwargs: Any) -> list[str]:
+            return ["DROP TRIGGER IF EXISTS audit_record_stays", *emptying(*args, **kwargs)]
+
+        patch.setattr(DatabaseOperations, "sql_flush", sql_flush)
+        yield
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import shutil
 import tempfile
 
 _CONTRACT = (
-    "ALLOWED_HOSTS", "AUDIT_KEYS", "CLIENT_METADATA_URL", "CORS_ALLOWED_ORIGINS", "DATABASE_URL", "EGRESS_ALLOW",
+    "ALLOWED_HOSTS", "AUDIT_KEYS", "AUDIT_RETENTION_DAYS",
+    "CLIENT_METADATA_URL", "CORS_ALLOWED_ORIGINS", "DATABASE_URL", "EGRESS_ALLOW",
     "FIELD_ENCRYPTION_KEY", "METRICS_PORT", "METRICS_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT",
     "PROMETHEUS_MULTIPROC_DIR", "PUBLIC_URL", "REDIS_URL", "SECRET_KEY", "SIGNING_KEYS", "STDIO_SERVERS_ALLOWED",
     "TRUSTED_PROXIES",
@@ -26,6 +27,7 @@ DATABASES = _site.DATABASES
 if not os.environ["DATABASE_URL"]:
     # A file, because tests with several threads or processes need the locks of a real one.
     DATABASES["default"]["TEST"] = {"NAME": f"{_folder}/test.sqlite3"}
+AUDIT_HEAD_FILE = None  # what one test notes would accuse the next, which begins a record of its own
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

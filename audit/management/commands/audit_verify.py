@@ -4,46 +4,56 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit.chain import broken_links
-from audit.models import AuditHead, AuditRecord
+from audit.amendments import AuditErasure
+from audit.anchors import Anchors, head_file, read_anchors
+from audit.models import AuditRecord
 from audit.progress import with_progress
+from audit.verification import Span, UnknownRecordError, chain_after, problems, whole_chain
 
 
 class Command(BaseCommand):
-    help = "Verify the chain of audit records; exits with 1 and names the first bad record where it does not hold."
+    help = (
+        "Verify the chain of audit records and compare it with what was noted outside the database; exits with 1 and"
+        " names the first bad record where it does not hold."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--after", type=int, metavar="N", help="Go on after record N, which was verified before.")
         parser.add_argument(
-            "--after", type=int, default=0, metavar="N", help="Go on after record N, which was verified before."
+            "--anchors",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="Compare with this file too: audit-head.log of another host, or a log of this site. Can be repeated.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        after = options["after"]
-        head = AuditHead.objects.filter(pk=1).first() or AuditHead()
-        verified = _verified(after, head=head)
-        seen = _Seen(after)
-        problems = broken_links(
-            seen.through(_records(after, head=head)),
-            head_sequence=head.sequence,
-            head_mac=head.mac,
-            after_sequence=after,
-            after_mac=verified,
-        )
+        anchors = _anchors(options["anchors"])
+        span = _span(options["after"])
+        seen = _Seen(span.after)
+        found = problems(span, anchors=anchors, shown=lambda records, total: seen.through(_drawn(records, total)))
         try:
-            first = next(problems, None)
+            first = next(found, None)
         except KeyboardInterrupt as error:
             raise CommandError(
-                f"Stopped; all holds so far. Go on with: audit_verify --after {max(after, seen.last - 1)}",
+                f"Stopped; all holds so far. Go on with: audit_verify --after {max(span.after, seen.last - 1)}",
                 returncode=130,
             ) from error
         if first is not None:
             raise CommandError(f"The chain is broken at record {first.sequence}: {first.problem}.")
-        _refuse_records_beyond_the_end()
-        self.stdout.write(f"The chain holds: {head.sequence - after} records, the last is {head.sequence}.")
+        self.stdout.write(f"The chain holds: {span.last - span.after} records, the last is {span.last}.")
+        if span.removed:
+            self.stdout.write(f"Records up to {span.removed} were removed because of their age.")
+        if erased := AuditErasure.objects.count():
+            self.stdout.write(f"In {erased} records personal words were erased.")
+        if anchors:
+            self.stdout.write(f"{len(anchors)} ends that were noted outside agree.")
 
 
 class _Seen:
@@ -58,26 +68,20 @@ class _Seen:
             yield entry
 
 
-def _refuse_records_beyond_the_end() -> None:
-    """The last record is read before the head: what is written meanwhile moves the head first."""
-    last = AuditRecord.objects.order_by("-sequence").values_list("sequence", flat=True).first() or 0
-    head = AuditHead.objects.filter(pk=1).first() or AuditHead()
-    if last > head.sequence:
-        raise CommandError(f"The chain is broken at record {head.sequence + 1}: it stands beyond the end.")
+def _span(after: int | None) -> Span:
+    try:
+        return whole_chain() if not after else chain_after(after)
+    except UnknownRecordError as error:
+        raise CommandError(f"There is no record {after} to go on after.") from error
 
 
-def _verified(after: int, *, head: AuditHead) -> str:
-    if not after:
-        return ""
-    known = AuditRecord.objects.filter(sequence=after).first() if 0 < after <= head.sequence else None
-    if known is None:
-        raise CommandError(f"There is no record {after} to go on after.")
-    return known.mac
+def _anchors(files: list[Path]) -> Anchors:
+    ours = head_file()
+    try:
+        return read_anchors([*([ours] if ours is not None and ours.exists() else []), *files])
+    except OSError as error:
+        raise CommandError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
-def _records(after: int, *, head: AuditHead) -> Iterator[AuditRecord]:
-    """Without those that are added while we look: the head was read before."""
-    found = AuditRecord.objects.filter(sequence__gt=after, sequence__lte=head.sequence).order_by("sequence")
-    return with_progress(
-        found.iterator(chunk_size=1000), total=head.sequence - after, label="Verifying", stream=sys.stderr
-    )
+def _drawn(records: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
+    return with_progress(records, total=total, label="Verifying", stream=sys.stderr)
