@@ -225,7 +225,12 @@ def _stop_connections(server: McpServer, *, now: datetime) -> int:
     for connection in server.connections.all():
         # Also those whose code is being redeemed at the old target right now.
         connection.authorization_requests.filter(status="pending").update(
-            status="failed", error_code="issuer_changed", expires_at=now, state_sealed="", code_verifier_sealed=""
+            status="failed",
+            error_code="issuer_changed",
+            expires_at=now,
+            state_sealed="",
+            code_verifier_sealed="",
+            held_tokens_sealed="",
         )
     with_grant = Q(tokens__isnull=False)
     if server.auth_type == McpServer.AuthType.OAUTH:

@@ -18,6 +18,7 @@ from connections.refusals import RefusalError
 from oauthflow.flows.start_authorization import StartedAuthorization
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
+    AccountChangedError,
     AuthorizationDeniedError,
     AuthorizationRequiredError,
     BlockedUrlError,
@@ -42,6 +43,7 @@ _STATUSES: Final[tuple[tuple[type[FlowError], int], ...]] = (
     (AuthorizationRequiredError, 409),
     (SecretUnreadableError, 409),
     (AuthorizationDeniedError, 409),
+    (AccountChangedError, 409),
     (InvalidRequestError, 400),
     (StateError, 400),
     (BlockedUrlError, 422),

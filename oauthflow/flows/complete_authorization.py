@@ -16,17 +16,24 @@ from audit.events import AuditEvent
 from audit.record import record
 from connections.models import Connection, FlowTrace
 from connections.profiles import profile_of
-from connections.services import GrantTerms, store_grant
+from connections.services import store_grant
 from oauthflow.models import AuthorizationRequest, hash_of
 from oauthflow.protocol.authorization import ValidatedCode, read_authorization_response
 from oauthflow.protocol.codes import Code
-from oauthflow.protocol.errors import ClientRefusedError, FlowError, InvalidRequestError, StateError
+from oauthflow.protocol.errors import (
+    AccountChangedError,
+    ClientRefusedError,
+    FlowError,
+    InvalidRequestError,
+    StateError,
+)
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse, authorization_code_request, read_token_response
 
 from .attempt import traced
+from .held_grant import hold, is_of_another_account, terms_of
 from .register_client import credentials_of, supersede
-from .revoke import Hint, revoke_upstream
+from .revoke import revoke_granted
 from .start_authorization import browser_cookie_name
 
 if TYPE_CHECKING:
@@ -54,6 +61,8 @@ def complete_authorization(
     Raises:
         StateError: Unknown, used, late, or from another browser or user: nothing was sent to anybody. Also where the
             connection was deleted meanwhile: what was granted is revoked.
+        AccountChangedError: Another account of the service was used than before: nothing is replaced, the request
+            waits for a decision.
         FlowError: The server refused, or its answer was not acceptable.
 
     Each error carries the request it ended, if there is one, as `request`.
@@ -145,37 +154,36 @@ def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: da
             requested_scope=pending.scope,
             received_at=now,
             milliseconds=profile_of(server.profile).milliseconds,
+            issuer=pending.issuer,
+            client_id=pending.client_id,
         )
         return http.redeem(request, read=read, step="token")
 
 
 def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: datetime) -> None:
-    terms = GrantTerms(
-        issuer=pending.issuer,
-        token_endpoint=pending.token_endpoint,
-        revocation_endpoint=pending.revocation_endpoint,
-        resource=pending.resource,
-        client_id=pending.client_id,
-        auth_method=pending.auth_method,
-        registration=pending.registration,
-        registration_method=pending.registration_method,
-        requested_scope=pending.scope,
-    )
     with transaction.atomic():
-        connection = Connection.objects.select_for_update().filter(pk=pending.connection_id)
+        locked = Connection.objects.select_for_update().filter(pk=pending.connection_id)
         waiting = AuthorizationRequest.objects.filter(pk=pending.pk, status=AuthorizationRequest.Status.PENDING)
         # Deleted meanwhile, or ended because an administrator pointed the server elsewhere.
-        is_still_wanted = connection.exists() and waiting.exists()
+        is_still_wanted = len(locked) == 1 and waiting.exists()
         if is_still_wanted:
-            _close(pending, status=AuthorizationRequest.Status.COMPLETED, code="", now=now)
-            store_grant(pending.connection, tokens, terms=terms, actor=pending.user, now=now)
+            _keep(pending, tokens, now=now)
     if not is_still_wanted:
-        unwanted: list[tuple[Hint, Secret | None]] = [
-            ("refresh_token", tokens.refresh_token),
-            ("access_token", tokens.access_token),
-        ]
-        revoke_upstream(pending, unwanted, actor=None, now=now)
+        revoke_granted(pending, tokens, actor=None, now=now)
         raise StateError("the connection was deleted or pointed elsewhere meanwhile")
+    if pending.error_code == Code.ACCOUNT_CHANGED:
+        raise _with_request(AccountChangedError("another account of the service than before"), pending)
+
+
+def _keep(pending: AuthorizationRequest, tokens: TokenResponse, *, now: datetime) -> None:
+    """Store what was granted, or put it aside where it is another account's; the connection's row is locked."""
+    connection = pending.connection
+    connection.refresh_from_db()
+    if is_of_another_account(connection, tokens, issuer=pending.issuer):
+        hold(pending, tokens, now=now)
+        return
+    _close(pending, status=AuthorizationRequest.Status.COMPLETED, code="", now=now)
+    store_grant(connection, tokens, terms=terms_of(pending), actor=pending.user, now=now)
 
 
 def _fail(pending: AuthorizationRequest, *, error: FlowError, now: datetime) -> None:

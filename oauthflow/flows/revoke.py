@@ -11,11 +11,14 @@ from connections.services import forget_grant
 from oauthflow.egress import Egress, Limits
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.client_auth import ClientCredentials
+from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import FlowError, SecretUnreadableError
 from oauthflow.protocol.revocation import read_revocation_response, revocation_request
 from oauthflow.protocol.secret import Secret
+from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .attempt import traced
+from .held_grant import give_up, held_by
 from .register_client import credentials_of
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ def revoke_connection(connection: Connection, *, actor: User | None, reason: str
 
     Spec: RFC 7009 §2.1.
     """
+    _revoke_what_waits(connection, actor=actor, now=now)
     outcome = "nothing stored"
     stored = TokenSet.objects.select_related("connection__server", "registration").filter(connection=connection)
     for _ in range(_TRIES):
@@ -71,6 +75,31 @@ def revoke_upstream(
     except FlowError as error:
         return f"failed: {error.code}"
     return "yes"
+
+
+def revoke_granted(request: AuthorizationRequest, tokens: TokenResponse, *, actor: User | None, now: datetime) -> str:
+    """Revoke what was granted for a request and is not wanted; returns as `revoke_upstream`."""
+    both: list[tuple[Hint, Secret | None]] = [
+        ("refresh_token", tokens.refresh_token),
+        ("access_token", tokens.access_token),
+    ]
+    return revoke_upstream(request, both, actor=actor, now=now)
+
+
+def revoke_held(request: AuthorizationRequest, *, actor: User | None, now: datetime) -> str:
+    """Revoke what waited on a request that was given up; returns as `revoke_upstream`."""
+    try:
+        tokens = held_by(request).tokens
+    except SecretUnreadableError as error:
+        return f"failed: {error.code}"
+    return revoke_granted(request, tokens, actor=actor, now=now)
+
+
+def _revoke_what_waits(connection: Connection, *, actor: User | None, now: datetime) -> None:
+    """Whoever disconnects decides about another account that came back as well."""
+    for request in AuthorizationRequest.objects.holding_tokens().filter(connection=connection):
+        if give_up(request, status=AuthorizationRequest.Status.FAILED, code=Code.ACCOUNT_CHANGED, actor=actor, now=now):
+            revoke_held(request, actor=actor, now=now)
 
 
 def _revoke_stored(token_set: TokenSet, *, actor: User | None, now: datetime) -> str:

@@ -55,6 +55,12 @@ class AuthorizationRequestQuerySet(models.QuerySet["AuthorizationRequest"]):
             raise StateError("the request is late", code=Code.STATE_EXPIRED)
         raise StateError("the request was finished before", code=Code.STATE_USED)
 
+    def holding_tokens(self) -> AuthorizationRequestQuerySet:
+        """Requests on which the tokens of another account wait for a decision, in time or late."""
+        return self.filter(status=AuthorizationRequest.Status.PENDING, error_code=Code.ACCOUNT_CHANGED).select_related(
+            "connection__server", "registration"
+        )
+
     def over(self, *, before: datetime) -> AuthorizationRequestQuerySet:
         """Requests that ended or expired before that instant."""
         return self.filter(expires_at__lt=before)
@@ -79,6 +85,9 @@ class AuthorizationRequest(models.Model):
     state_hash = models.CharField(max_length=64, unique=True)
     state_sealed = SealedTextField()
     code_verifier_sealed = SealedTextField()
+    held_tokens_sealed = SealedTextField(
+        db_default="", help_text="What was granted to another account than before, until somebody decides."
+    )
     browser_hash = models.CharField(
         max_length=64, blank=True, help_text="Hash of the cookie of the browser it is bound to."
     )
@@ -118,3 +127,7 @@ class AuthorizationRequest(models.Model):
         if self.status == self.Status.PENDING and self.expires_at <= now:
             return self.Status.EXPIRED
         return self.status
+
+    def awaits_account_at(self, now: datetime) -> bool:
+        """Whether somebody has to say which account of the service the connection is to use."""
+        return self.status_at(now) == self.Status.PENDING and self.error_code == Code.ACCOUNT_CHANGED

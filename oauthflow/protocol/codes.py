@@ -41,6 +41,7 @@ class Code(StrEnum):
     CREDENTIAL_UNREADABLE = "credential_unreadable"
     UPSTREAM_INVALID_RESPONSE = "upstream_invalid_response"
     AUTHORIZATION_REQUIRED = "authorization_required"
+    ACCOUNT_CHANGED = "account_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +135,7 @@ SENTENCES: dict[Code, Sentence] = {
         "The service gave an answer that makes no sense. Try again in a while.", True
     ),
     Code.AUTHORIZATION_REQUIRED: Sentence("Somebody has to sign in at the service first.", False, True),
+    Code.ACCOUNT_CHANGED: Sentence(
+        "Another account of the service was used than before. Nothing is replaced unless you confirm it."
+    ),
 }

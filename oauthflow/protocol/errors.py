@@ -17,6 +17,7 @@ FlowError                            base of all: something stopped a flow
 ├── TokenEndpointError               an error body                            RFC 6749 §5.2
 │   ├── ClientRefusedError           invalid_client, unauthorized_client: our fault, mark no connection
 │   └── GrantRefusedError            invalid_grant
+├── AccountChangedError              another account of the service came back; somebody has to decide
 ├── InvalidRequestError              what the caller asked for makes no sense
 ├── SecretUnreadableError            a sealed value does not open
 └── AuthorizationRequiredError       there is no usable token and only a person can get one
@@ -150,6 +151,12 @@ class GrantRefusedError(TokenEndpointError):
     """The code or refresh token is not accepted any more. RFC 6749 §5.2 `invalid_grant`."""
 
     default_code = Code.INVALID_GRANT
+
+
+class AccountChangedError(FlowError):
+    """Another account of the service was used than before; what was granted waits for a decision. S15."""
+
+    default_code = Code.ACCOUNT_CHANGED
 
 
 class InvalidRequestError(FlowError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class FakeAuthorizationServer:
     forgets_clients: bool = False
     iss_override: str | None = None
     denies_with: str = ""
+    subject: str = ""
+    id_token_overrides: dict[str, Any] = field(default_factory=dict)
     marker: str = ""
     before_token_answer: Callable[[], object] | None = None
 
@@ -155,7 +158,7 @@ class FakeAuthorizationServer:
         digest = hashlib.sha256(sent["code_verifier"].encode()).digest()
         if base64.urlsafe_b64encode(digest).decode().rstrip("=") != asked["code_challenge"]:
             return Answer(400, {"error": "invalid_grant"})
-        return self._tokens(asked.get("scope", ""))
+        return self._tokens(asked.get("scope", ""), client=sent["client"])
 
     def _refresh(self, sent: dict[str, str]) -> Answer:
         self.refresh_requests.append(sent)
@@ -168,9 +171,9 @@ class FakeAuthorizationServer:
             return Answer(400, {"error": "invalid_grant"})
         if self.rotates:
             self.refresh_tokens.pop(sent["refresh_token"])
-        return self._tokens(scope)
+        return self._tokens(scope, client=sent["client"])
 
-    def _tokens(self, scope: str) -> Answer:
+    def _tokens(self, scope: str, *, client: str) -> Answer:
         document: dict[str, Any] = {
             "access_token": f"at-{self.marker}{secrets.token_hex(8)}",
             "token_type": "Bearer",
@@ -181,8 +184,15 @@ class FakeAuthorizationServer:
             refresh_token = f"rt-{self.marker}{secrets.token_hex(8)}"
             self.refresh_tokens[refresh_token] = scope
             document["refresh_token"] = refresh_token
+        if self.subject:
+            document["id_token"] = self._id_token(client)
         document |= self.token_overrides
         return Answer(body={name: value for name, value in document.items() if value is not None})
+
+    def _id_token(self, client: str) -> str:
+        claims = {"iss": self.issuer, "sub": self.subject, "aud": client, "email": "somebody@example.com"}
+        parts = [{"alg": "RS256"}, claims | self.id_token_overrides, f"signature-{self.marker}"]
+        return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
 
     def _revoke(self, call: Call) -> Answer:
         self.revocations.append(call.form)
