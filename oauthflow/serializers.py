@@ -176,17 +176,21 @@ class AuthorizationStatusSerializer(serializers.Serializer[Any]):
 
 
 class CompleteSerializer(StrictSerializer):
-    """What the authorization server sent back: the code, or the whole redirect address."""
+    """What the authorization server sent back: the code, or the whole redirect address; or the decision after it."""
 
     state = serializers.CharField(max_length=_LONGEST_STATE)
     code = serializers.CharField(max_length=_LONGEST_CODE, required=False)
     redirect_url = serializers.CharField(max_length=2 * _LONGEST_CODE, required=False)
     iss = serializers.CharField(max_length=1000, required=False, trim_whitespace=False)
+    confirm_account = serializers.BooleanField(
+        required=False,
+        help_text="After `account_changed`: true uses the new account, false keeps the old one and revokes the new.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if ("code" in attrs) == ("redirect_url" in attrs):
-            raise serializers.ValidationError("Send either code or redirect_url.")
-        if "iss" in attrs and "redirect_url" in attrs:
+        if len({"code", "redirect_url", "confirm_account"} & attrs.keys()) != 1:
+            raise serializers.ValidationError("Send one of code, redirect_url and confirm_account.")
+        if "iss" in attrs and "code" not in attrs:
             raise serializers.ValidationError("iss goes with code; a redirect_url carries its own.")
         return attrs
 

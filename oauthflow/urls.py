@@ -15,6 +15,7 @@ _pages: list[URLPattern | URLResolver] = [
     path("connections/<uuid:connection_id>/refresh", connections.refresh, name="connection_refresh"),
     path("connections/<uuid:connection_id>/test", connections.test, name="connection_test"),
     path("connections/result/<uuid:request_id>", result.result, name="result"),
+    path("connections/result/<uuid:request_id>/account", result.decide, name="result_account"),
     path("connections/api-tokens/<uuid:token_id>/revoke", connections.revoke_token, name="api_token_revoke"),
     path("connect/requests/<uuid:request_id>", connect.connect_request, name="connect_request"),
     path("connect/<slug:slug>", connect.connect, name="connect"),

@@ -22,4 +22,5 @@ _ERROR: Final = inline_serializer(
 )
 
 REFUSALS: Final[dict[int, Any]] = dict.fromkeys((400, 401, 403, 404, 422, 502, 503), _ERROR)
+CONFLICT: Final[dict[int, Any]] = {409: _ERROR}
 NEEDS_PERSON: Final[dict[int, Any]] = {409: AuthorizationRequiredSerializer}

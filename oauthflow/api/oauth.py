@@ -17,8 +17,10 @@ from connections.models.api_token import ApiScope
 from connections.services import connection_for
 from oauthflow.error_responses import rest_response
 from oauthflow.flows.complete_authorization import complete_authorization, parse_pasted
+from oauthflow.flows.decide_account import decide_account
 from oauthflow.flows.start_authorization import start_authorization
 from oauthflow.models import AuthorizationRequest
+from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import IssuerMismatchError, StateError
 from oauthflow.serializers import (
     AuthorizationStatusSerializer,
@@ -28,7 +30,7 @@ from oauthflow.serializers import (
 )
 from oauthflow.status import authorization_status
 
-from .answers import REFUSALS
+from .answers import CONFLICT, REFUSALS
 from .rest_view import RestView, managed_connection, said, usable_connection, usable_server
 
 
@@ -92,22 +94,36 @@ class AuthorizationStatusView(RestView):
 
 
 class CompleteView(RestView):
-    """Finish a `manual` authorization with what the authorization server sent back."""
+    """Finish a `manual` authorization with what the authorization server sent back.
+
+    Where another account of the service came back than before, the answer is 409 `account_changed` and nothing is
+    replaced; a second call with `confirm_account` decides.
+    """
 
     required_scopes: ClassVar = {"POST": ApiScope.CONNECTIONS_WRITE}
 
     @extend_schema(
         operation_id="oauth_complete", summary="Hand in the code or the redirect address",
-        request=CompleteSerializer, responses={200: AuthorizationStatusSerializer, **REFUSALS},
+        request=CompleteSerializer, responses={200: AuthorizationStatusSerializer, **REFUSALS, **CONFLICT},
     )  # fmt: skip
     def post(self, request: Request) -> Response:
-        params = _answer_of(said(CompleteSerializer, request))
+        handed_in = said(CompleteSerializer, request)
+        if "confirm_account" in handed_in:
+            return Response(_status_body(self._decided(handed_in)))
+        params = _answer_of(handed_in)
         try:
             finished = complete_authorization(params=params, user=self.person, cookies=None, now=timezone.now())
         except IssuerMismatchError as error:
             # The caller handed in the wrong answer; it is not the metadata that is wrong.
             return rest_response(error, status=400)
         return Response(_status_body(finished))
+
+    def _decided(self, handed_in: dict[str, Any]) -> AuthorizationRequest:
+        """What a browser brought back is decided in the browser: a program cannot answer for the person there. S01."""
+        waiting = AuthorizationRequest.objects.with_state(handed_in["state"])
+        if waiting.user_id == self.person.pk and not waiting.manual:
+            raise StateError("another browser or another person", code=Code.FLOW_SESSION_MISMATCH)
+        return decide_account(waiting, user=self.person, use_new=handed_in["confirm_account"], now=timezone.now())
 
 
 def _answer_of(handed_in: dict[str, Any]) -> dict[str, str]:

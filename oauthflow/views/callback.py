@@ -18,7 +18,7 @@ from audit.record import record
 from oauthflow.error_responses import page_context
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.models import AuthorizationRequest
-from oauthflow.protocol.errors import FlowError, StateError
+from oauthflow.protocol.errors import AccountChangedError, FlowError, StateError
 
 from .signed_in import SeeOther
 
@@ -50,16 +50,18 @@ def _answer(request: HttpRequest) -> HttpResponse:
         ended: AuthorizationRequest | None = getattr(error, "request", None)
         if ended is None or isinstance(error, StateError):
             return _problem(request, error)
-        return _go_on(
-            ended, outcome={"oauth": "error", "connection": str(ended.connection_id), "error": str(error.code)}
-        )
-    return _go_on(finished, outcome={"oauth": "success", "connection": str(finished.connection_id)})
+        if isinstance(error, AccountChangedError):
+            return SeeOther(f"/connections/result/{ended.pk}")
+        return go_on(ended, error=error.code)
+    return go_on(finished)
 
 
-def _go_on(finished: AuthorizationRequest, *, outcome: dict[str, str]) -> HttpResponse:
+def go_on(finished: AuthorizationRequest, *, error: str = "") -> HttpResponse:
     """To the page that was asked for at the start, checked then, or to the result in words."""
     target = f"/connections/result/{finished.pk}"
     if finished.return_to:
+        outcome = {"oauth": "error" if error else "success", "connection": str(finished.connection_id)}
+        outcome |= {"error": str(error)} if error else {}
         target = finished.return_to + ("&" if "?" in finished.return_to else "?") + urlencode(outcome)
     return SeeOther(target)
 

@@ -112,7 +112,7 @@ def _check_open(pending: AuthorizationRequest, request: SignedInRequest) -> None
     status = pending.status_at(timezone.now())
     if status == AuthorizationRequest.Status.EXPIRED:
         raise StateError("the request is late", code=Code.STATE_EXPIRED)
-    if status != AuthorizationRequest.Status.PENDING:
+    if status != AuthorizationRequest.Status.PENDING or pending.consumed_at is not None:
         raise StateError("the request is over", code=Code.STATE_USED)
 
 

@@ -18,9 +18,11 @@ from audit.progress import with_progress
 from connections.models import Connection, McpServer
 from connections.services import connection_for
 from oauthflow.flows.complete_authorization import complete_authorization, parse_pasted
+from oauthflow.flows.decide_account import decide_account
 from oauthflow.flows.start_authorization import StartedAuthorization, start_authorization
 from oauthflow.management.operator import PERSON_NEEDED, in_one_sentence, usable_server, user_named
 from oauthflow.models import AuthorizationRequest
+from oauthflow.protocol.errors import AccountChangedError
 from oauthflow.status import authorization_status
 
 Status = AuthorizationRequest.Status
@@ -94,7 +96,19 @@ class Command(BaseCommand):
         params = parse_pasted(pasted)
         if not constant_time_compare(params.get("state", state), state):
             raise CommandError("That address belongs to another sign-in; start again.")
-        complete_authorization(params={**params, "state": state}, user=user, cookies=None, now=timezone.now())
+        try:
+            complete_authorization(params={**params, "state": state}, user=user, cookies=None, now=timezone.now())
+        except AccountChangedError as error:
+            self._ask_which_account(started, user=user, question=error.message)
+
+    def _ask_which_account(self, started: StartedAuthorization, *, user: User, question: str) -> None:
+        self.stdout.write(f"{question}\nUse the new account from now on? [y/N]")
+        self.stdout.flush()
+        use_new = sys.stdin.readline(_LONGEST_PASTE).strip().lower() in ("y", "yes")
+        waiting = AuthorizationRequest.objects.with_state(started.state.reveal())
+        decide_account(waiting, user=user, use_new=use_new, now=timezone.now())
+        if not use_new:
+            raise CommandError("The old account stays. Sign out at the service first, then start again.")
 
     def _say_connected(self, connection: Connection) -> None:
         connection.refresh_from_db()
