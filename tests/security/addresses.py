@@ -29,7 +29,7 @@ def patterns(found: list[URLPattern | URLResolver] | None = None, *, prefix: str
 
 def pages() -> list[str]:
     """Return the routes of the pages, which are not for programs."""
-    return sorted({route for route in patterns() if not route.startswith(_API) and route != "graphql"})
+    return sorted({route for route in patterns() if not route.startswith((_API, "graphql"))})
 
 
 def filled(route: str, *, connection: object, slug: str, request: object, token: object) -> str:

@@ -31,8 +31,9 @@ from rest_framework.test import APIClient
 from connections.models import Connection, McpServer, TokenSet
 from mcp_oauth_site.celery import app as celery
 from mcp_oauth_site.logs import logging_config
-from oauthflow.flows import refresh
+from oauthflow.egress import Egress
 from oauthflow.flows.start_authorization import start_authorization
+from oauthflow.protocol.messages import Request
 from oauthflow.protocol.secret import Secret
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
@@ -129,11 +130,14 @@ def test_a_crash_with_secrets_at_hand_writes_none(
 ) -> None:
     connection = secretive.connect(alice, now=timezone.now())
 
-    def crash(token_set: TokenSet, tokens: Any, **rest: Any) -> None:
+    redeem = Egress.redeem
+
+    def crash(http: Egress, request: Request, **rest: Any) -> None:
+        tokens = redeem(http, request, **rest)
         plain = tokens.access_token.reveal()
         raise RuntimeError(f"crashed with {tokens!r}, access_token={plain} and Bearer {plain}")
 
-    monkeypatch.setattr(refresh, "store_refreshed", crash)
+    monkeypatch.setattr(Egress, "redeem", crash)
     client = with_token(alice)
     client.raise_request_exception = False
     answer = client.post(f"/api/v1/connections/{connection.pk}/refresh")

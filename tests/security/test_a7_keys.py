@@ -100,7 +100,7 @@ def test_a_stored_secret_in_another_place_is_never_used(swap: str, both: World, 
         registration = ClientRegistration.objects.get()
         _store(mine, *[str.__str__(registration.client_secret_sealed.ciphertext)] * 2)
     else:
-        with_token(alice).post(f"/api/v1/connections/{mine.connection_id}/refresh")
+        both.connect(alice, now=timezone.now())
         assert _of(alice).generation == 2
         _store(mine, access, refresh)
         both.internet.calls.clear()
