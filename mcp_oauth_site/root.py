@@ -15,6 +15,8 @@ from django.db import DatabaseError, close_old_connections
 from servestatic import ServeStaticASGI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from oauthflow.streams.application import EventStreams
+from oauthflow.streams.termination import on_termination
 from oauthflow.token_release.application import TokenRelease
 
 from .answer_headers import answer_headers
@@ -32,22 +34,27 @@ _HASHED_NAME: Final = re.compile(r".*\.[0-9a-f]{12}\.[a-z0-9.]+")
 
 def build_application() -> Application:
     """Return the root: proxy headers from trusted proxies only, then a choice by path prefix."""
-    django = get_asgi_application()
+    django = streams = EventStreams(otherwise=get_asgi_application())
     release = TokenRelease(
         otherwise=django, headers_of=partial(answer_headers, path=_CONNECTIONS), answered=count_release
     )
     root = _by_prefix(
-        {str(settings.STATIC_URL): _static_files(), _CONNECTIONS: release}, otherwise=django, release=release
+        {str(settings.STATIC_URL): _static_files(), _CONNECTIONS: release},
+        otherwise=django,
+        release=release,
+        streams=streams,
     )
     if settings.TRUSTED_PROXIES:
         return ProxyHeadersMiddleware(root, trusted_hosts=list(settings.TRUSTED_PROXIES))
     return root
 
 
-def _by_prefix(handlers: dict[str, Application], *, otherwise: Application, release: TokenRelease) -> Application:
+def _by_prefix(
+    handlers: dict[str, Application], *, otherwise: Application, release: TokenRelease, streams: EventStreams
+) -> Application:
     async def root(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send, release=release)
+            await _lifespan(receive, send, release=release, streams=streams)
             return
         if scope["type"] != "http":
             return
@@ -76,7 +83,7 @@ def _add_headers(headers: Any, path: str, url: str) -> None:
     headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
 
 
-async def _lifespan(receive: Receive, send: Send, *, release: TokenRelease) -> None:
+async def _lifespan(receive: Receive, send: Send, *, release: TokenRelease, streams: EventStreams) -> None:
     """Refuse to start with keys that do not fit the database; Django itself does not know this protocol."""
     while True:
         message = await receive()
@@ -85,8 +92,10 @@ async def _lifespan(receive: Receive, send: Send, *, release: TokenRelease) -> N
             outcome = "failed" if refusal else "complete"
             if not refusal:
                 await release.open()
+                on_termination(streams.end_streams)
             await send({"type": f"lifespan.startup.{outcome}", "message": refusal})
         else:
+            await streams.close()
             await release.close()
             await send({"type": "lifespan.shutdown.complete"})
             return

@@ -18,6 +18,7 @@ from audit.events import AuditEvent
 from audit.models import AuditHead
 from connections.models import Connection
 
+from .event_wake import announce
 from .models import Event, EventType
 from .protocol.codes import SENTENCES, Code
 from .signals import SIGNALS
@@ -140,6 +141,7 @@ def _event(event_type: EventType, connection_id: UUID, *, user_id: int | None, s
 def _write(events: Sequence[Event]) -> list[Event]:
     """The caller holds the end of the audit chain, so that cursors are drawn in the order of commits."""
     written = Event.objects.bulk_create(events)
+    announce()
     transaction.on_commit(partial(_tell, written), robust=True)
     return written
 

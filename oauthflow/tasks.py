@@ -8,14 +8,16 @@ from django.utils import timezone
 from audit.correlation import begin_correlation
 
 from .flows.purge import purge_finished
+from .flows.purge_events import purge_events
 from .flows.refresh_due import refresh_due
 
 
 @shared_task
 def purge_finished_requests() -> int:
-    """Delete authorization requests that are over."""
+    """Delete authorization requests and events that are over."""
     begin_correlation()
-    return purge_finished(now=timezone.now())
+    now = timezone.now()
+    return purge_finished(now=now) + purge_events(now=now)
 
 
 @shared_task

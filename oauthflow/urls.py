@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from .graphql.stream import GraphQLStreamView
 from .graphql.view import GraphQLView
 from .views import callback, client_metadata, connect, connections, paste, result, staff
 
@@ -33,4 +34,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include((_pages, "oauthflow"))),
     path("api/v1/", include("oauthflow.urls_api")),
     path("graphql", GraphQLView.as_view(), name="graphql"),
+    path("graphql/stream", GraphQLStreamView.as_view(), name="graphql_stream"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from .api import connections, documents, oauth, servers, tools
+from .api import connections, documents, events, oauth, servers, tools
 
 app_name = "api"
 
@@ -20,6 +20,8 @@ urlpatterns = [
     path(f"{_ONE}/challenge", connections.ChallengeView.as_view(), name="connection_challenge"),
     path(f"{_ONE}/tools", tools.ToolsView.as_view(), name="connection_tools"),
     path(f"{_ONE}/tools/<path:name>/call", tools.ToolCallView.as_view(), name="connection_tool_call"),
+    path(f"{_ONE}/events", events.ConnectionEventsView.as_view(), name="connection_events"),
+    path("events", events.EventsView.as_view(), name="events"),
     path("oauth/initiate", oauth.InitiateView.as_view(), name="oauth_initiate"),
     path("oauth/status/<str:state>", oauth.AuthorizationStatusView.as_view(), name="oauth_status"),
     path("oauth/complete", oauth.CompleteView.as_view(), name="oauth_complete"),

@@ -86,6 +86,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /api/v1/connections/{connection_id}/tools": Operation(ApiScope.TOOLS_CALL),
     "POST /api/v1/connections/{connection_id}/tools/{name}/call": Operation(ApiScope.TOOLS_CALL),
+    "GET /api/v1/connections/{connection_id}/events": Operation(ApiScope.CONNECTIONS_READ),
+    "GET /api/v1/events": Operation(ApiScope.CONNECTIONS_READ, strangers=_OPEN),
     "POST /api/v1/oauth/initiate": Operation(
         ApiScope.CONNECTIONS_WRITE, lambda named: {"connection_id": named.connection_id}
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import graphene
 from django.utils import timezone
@@ -28,6 +28,9 @@ from .types import (
     Page,
 )
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
 _AUDIT_COLUMNS: Final = {
     "event": "event", "user": "actor", "server": "server", "connection_id": "connection",
     "since": "at__gte", "until": "at__lt",
@@ -48,7 +51,12 @@ def _connection_status(root: object, info: GraphQLResolveInfo, connection_id: st
 
 @needs(ApiScope.CONNECTIONS_READ)
 def _authorization_status(root: object, info: GraphQLResolveInfo, wanted: dict[str, Any]) -> dict[str, Any]:
-    found = _own_request(wanted["state_parameter"], info=info)
+    return flow_status(wanted["state_parameter"], user=person(info))
+
+
+def flow_status(state: str, *, user: User) -> dict[str, Any]:
+    """Return how the authorization of that state stands, as `MCPOAuthStatusResult` has it."""
+    found = own_request(state, user=user)
     if found is None:
         return {"success": False, "error_message": NotFoundError().message}
     said = asdict(authorization_status(found, now=timezone.now()))
@@ -63,13 +71,13 @@ def _authorization_status(root: object, info: GraphQLResolveInfo, wanted: dict[s
     }
 
 
-def _own_request(state: str, *, info: GraphQLResolveInfo) -> AuthorizationRequest | None:
-    """Somebody else's state answers exactly as an unknown one. Z01, H-02."""
+def own_request(state: str, *, user: User) -> AuthorizationRequest | None:
+    """Return the user's authorization of that state; somebody else's is as good as an unknown one. Z01, H-02."""
     try:
         found = AuthorizationRequest.objects.with_state(state)
     except StateError:
         return None
-    return found if found.user_id == person(info).pk else None
+    return found if found.user_id == user.pk else None
 
 
 @needs(ApiScope.SERVERS_READ)

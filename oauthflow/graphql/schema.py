@@ -6,5 +6,6 @@ import graphene
 
 from .mutations import Mutation
 from .queries import Query
+from .subscriptions import Subscription
 
-schema = graphene.Schema(query=Query, mutation=Mutation)
+schema = graphene.Schema(query=Query, mutation=Mutation, subscription=Subscription)

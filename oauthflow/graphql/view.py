@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import structlog
 from drf_spectacular.utils import extend_schema
-from graphql import GraphQLError, execute_sync
+from graphql import DocumentNode, GraphQLError, OperationType, execute_sync, get_operation_ast
 from rest_framework.exceptions import ParseError
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -44,11 +44,13 @@ class GraphQLView(APIView):
 
     http_method_names = ("post",)
     parser_classes = (ShortJsonParser,)
-    permission_classes = (IsAuthenticated,)
+    permission_classes: tuple[type[BasePermission], ...] = (IsAuthenticated,)
 
     def post(self, request: Request) -> Response:
-        asked = _asked(request.data)
+        asked = asked_of(request.data)
         document = executable_document(asked.query, variables=asked.variables)
+        if is_subscription(document, asked.operation_name):
+            raise InvalidDocumentError([GraphQLError("Subscriptions are served at /graphql/stream.")])
         result = execute_sync(
             schema.graphql_schema,
             document,
@@ -60,12 +62,12 @@ class GraphQLView(APIView):
             raise InvalidDocumentError(result.errors)
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
-            answer["errors"] = [_shown(error) for error in result.errors]
+            answer["errors"] = [shown(error) for error in result.errors]
         return Response(answer)
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, InvalidDocumentError):
-            return Response({"errors": [_mistake(error) for error in exc.errors]}, status=400, exception=True)
+            return Response({"errors": [mistake(error) for error in exc.errors]}, status=400, exception=True)
         response = super().handle_exception(exc)
         said = response.data
         response.data = {"errors": [_error(said["message"], code=said["error"])]}
@@ -81,13 +83,20 @@ class GraphQLView(APIView):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
+    """One operation, as it was sent."""
+
     query: str
     variables: dict[str, Any]
     operation_name: str | None
 
 
-def _asked(body: object) -> _Asked:
+def asked_of(body: object) -> Asked:
+    """Read the body of a request.
+
+    Raises:
+        ParseError: It is not of the form that GraphQL over HTTP has.
+    """
     if not isinstance(body, dict):
         raise ParseError("Send one JSON object: query, variables, operationName.")
     query, variables, name = body.get("query"), body.get("variables"), body.get("operationName")
@@ -95,10 +104,16 @@ def _asked(body: object) -> _Asked:
         raise ParseError("query is missing, or not text.")
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise ParseError("variables has to be an object, and operationName text.")
-    return _Asked(query, variables or {}, name)
+    return Asked(query, variables or {}, name)
 
 
-def _shown(error: GraphQLError) -> dict[str, Any]:
+def is_subscription(document: DocumentNode, operation_name: str | None) -> bool:
+    """Say whether the operation that is meant is a subscription."""
+    operation = get_operation_ast(document, operation_name)
+    return operation is not None and operation.operation == OperationType.SUBSCRIPTION
+
+
+def shown(error: GraphQLError) -> dict[str, Any]:
     """Say what a resolver refused; what nobody foresaw goes to the log alone."""
     cause = error.original_error
     place = {"path": error.path}
@@ -111,7 +126,7 @@ def _shown(error: GraphQLError) -> dict[str, Any]:
     return _error(_UNFORESEEN, code=Code.SERVER_ERROR) | place
 
 
-def _mistake(error: GraphQLError) -> dict[str, Any]:
+def mistake(error: GraphQLError) -> dict[str, Any]:
     """Say what is wrong with the request itself, without telling names that it did not contain. L06."""
     shown = _error(error.message.partition(" Did you mean ")[0], code=Code.INVALID_REQUEST)
     if error.locations:

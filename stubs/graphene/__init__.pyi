@@ -31,4 +31,9 @@ class Scalar(_Mounted): ...
 
 class Schema:
     graphql_schema: GraphQLSchema
-    def __init__(self, query: type[ObjectType], mutation: type[ObjectType] | None = None) -> None: ...
+    def __init__(
+        self,
+        query: type[ObjectType],
+        mutation: type[ObjectType] | None = None,
+        subscription: type[ObjectType] | None = None,
+    ) -> None: ...

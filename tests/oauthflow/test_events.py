@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from audit.events import AuditEvent
@@ -19,6 +20,7 @@ from oauthflow.events import emit
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.models import Event, EventType
 from oauthflow.protocol.codes import SENTENCES, Code
+from oauthflow.tasks import purge_finished_requests
 from tests.fakes.world import World
 
 
@@ -144,11 +146,19 @@ def test_each_event_is_a_django_signal_after_the_commit(
     assert received == [written]
 
 
-def test_old_events_go_but_the_last_stays_to_keep_the_count(world: World, alice: User, now: datetime) -> None:
+def test_events_of_last_week_go_but_the_last_stays_to_keep_the_count(world: World, alice: User) -> None:
     connection = world.connection(alice)
     for _ in range(3):
         emit(EventType.TOKEN_REFRESHED, connection)
-    Event.objects.update(created_at=now - timedelta(days=8))
+    Event.objects.update(created_at=timezone.now() - timedelta(days=8))
     newest = Event.objects.newest_cursor()
-    Event.over(before=now - timedelta(days=7)).delete()
+    purge_finished_requests()
     assert [event.cursor for event in Event.objects.all()] == [newest]
+
+
+def test_younger_events_stay(world: World, alice: User) -> None:
+    connection = world.connection(alice)
+    old, *young = [emit(EventType.TOKEN_REFRESHED, connection).cursor for _ in range(3)]
+    Event.objects.filter(cursor=old).update(created_at=timezone.now() - timedelta(days=8))
+    purge_finished_requests()
+    assert [event.cursor for event in Event.objects.all()] == young

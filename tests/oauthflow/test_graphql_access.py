@@ -113,8 +113,10 @@ def test_every_operation_of_the_schema_is_listed_here() -> None:
     graph = schema.graphql_schema
     assert graph.query_type is not None
     assert graph.mutation_type is not None
-    assert graph.subscription_type is None
+    assert graph.subscription_type is not None
     assert {*graph.query_type.fields, *graph.mutation_type.fields} == OPERATIONS.keys()
+    # Who may listen is proved in test_graphql_stream.py.
+    assert graph.subscription_type.fields.keys() == {"onMCPOAuthCompleted", "onMCPOAuthEvent"}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

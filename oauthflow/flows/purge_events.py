@@ -1,0 +1,17 @@
+"""Delete events that are over."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from oauthflow.models import Event
+
+EVENTS_KEPT: Final = timedelta(days=7)
+"""How far back a reader of events can go on where it stopped."""
+
+
+def purge_events(*, now: datetime) -> int:
+    """Delete events that every reader had time to read; return how many went."""
+    deleted, _ = Event.over(before=now - EVENTS_KEPT).delete()
+    return deleted
