@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from audit.events import AuditEvent
 from audit.record import record
@@ -169,57 +170,6 @@ def store_grant(
     return kept
 
 
-def store_refreshed(
-    token_set: TokenSet, tokens: TokenResponse, *, lease_owner: str, actor: User | None, trigger: str, now: datetime
-) -> bool:
-    """Keep refreshed tokens if this caller still holds the lease on this generation; say whether it did.
-
-    A response without a refresh token leaves the old one in force. RFC 6749 §6, X-13.
-    """
-    generation = token_set.generation + 1
-    access, refresh = TokenSet._meta.get_field("access_token_sealed"), TokenSet._meta.get_field("refresh_token_sealed")
-    kept_refresh_token = tokens.refresh_token or token_set.refresh_token_sealed.reveal()
-    connection, scope = token_set.connection, fitting_scope(tokens.scope)
-    with transaction.atomic():
-        won = TokenSet.objects.filter(pk=token_set.pk, generation=token_set.generation, lease_owner=lease_owner).update(
-            generation=generation,
-            access_token_sealed=access.seal_for(token_set, tokens.access_token, generation=generation),
-            refresh_token_sealed=refresh.seal_for(token_set, kept_refresh_token, generation=generation),
-            token_type=tokens.token_type,
-            scope=scope,
-            obtained_at=now,
-            expires_at=tokens.expires_at,
-            refresh_due_at=refresh_due_at(tokens, has_refresh_token=True, now=now),
-            lease_owner="",
-            lease_expires_at=None,
-            refresh_failures=0,
-            next_attempt_at=None,
-        )
-        if not won:
-            return False
-        Connection.objects.filter(pk=connection.pk).update(
-            status=Status.ACTIVE,
-            reason="",
-            granted_scopes=scope,
-            last_refreshed_at=now,
-            updated_at=now,
-        )
-        record(
-            AuditEvent.TOKEN_REFRESHED,
-            actor=actor,
-            server=connection.server.slug,
-            connection=connection,
-            details={
-                "expires_at": tokens.expires_at,
-                "generation": generation,
-                "trigger": trigger,
-                "issuer": token_set.issuer,
-                "seconds_left": token_set.expires_at and round((token_set.expires_at - now).total_seconds()),
-            },
-        )
-    return True
-
-
 def refresh_due_at(tokens: TokenResponse, *, has_refresh_token: bool, now: datetime) -> datetime | None:
     """Return when the background should renew these tokens, or None where it cannot or need not.
 
@@ -231,16 +181,36 @@ def refresh_due_at(tokens: TokenResponse, *, has_refresh_token: bool, now: datet
     return tokens.expires_at - (life / 2 if life < 2 * BACKGROUND_MARGIN else max(BACKGROUND_MARGIN, life / 4))
 
 
-def lease_for_refresh(token_set: TokenSet, *, owner: str, until: datetime, now: datetime) -> bool:
+def lease_for_refresh(token_set: TokenSet, *, owner: str, seconds: int, dead_owner: str = "") -> bool:
     """Take the right to refresh this generation for a while by one conditional UPDATE; say whether it was free.
 
-    Who read the row before the last attempt does not get it: that attempt's outcome is the answer, good or bad.
+    The clock is the database's. Who read the row before the last attempt does not get it: that attempt's outcome is
+    the answer, good or bad.
+
+    Args:
+        token_set: The row as it was read, with the owner that it had then.
+        owner: Names this attempt.
+        seconds: How long the lease lasts.
+        dead_owner: An owner that is known to be gone, whose lease need not be waited for.
+
+    Spec: R1, R4 of the refresh protocol in docs/reliability.md.
     """
-    free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=now)
+    free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=Now())
+    if dead_owner:
+        free |= Q(lease_owner=dead_owner)
     taken = TokenSet.objects.filter(
-        free, pk=token_set.pk, generation=token_set.generation, refresh_failures=token_set.refresh_failures
-    ).update(lease_owner=owner, lease_expires_at=until)
+        free,
+        pk=token_set.pk,
+        generation=token_set.generation,
+        refresh_failures=token_set.refresh_failures,
+        lease_owner=token_set.lease_owner,
+    ).update(lease_owner=owner, lease_expires_at=Now() + timedelta(seconds=seconds))
     return bool(taken)
+
+
+def give_lease_back(token_set: TokenSet, *, lease_owner: str) -> None:
+    """Let go of a lease under which nothing was sent."""
+    TokenSet.objects.filter(pk=token_set.pk, lease_owner=lease_owner).update(lease_owner="", lease_expires_at=None)
 
 
 def record_refresh_failure(

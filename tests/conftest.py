@@ -11,8 +11,16 @@ from django.contrib.auth.models import User
 from django.db.backends.sqlite3.base import DatabaseOperations
 
 from oauthflow.egress import blocking
+from oauthflow.flows.refresh.owners import end_session
 from tests.fakes.internet import FakeInternet
 from tests.fakes.world import World
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """PostgreSQL drops no database that somebody is connected to, and the owner of leases is."""
+    yield
+    end_session()
 
 
 @pytest.fixture

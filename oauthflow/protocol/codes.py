@@ -59,6 +59,8 @@ REASONS: dict[str, str] = {
     "disconnected": "It was disconnected.",
     "no_refresh_token": "The access has ended, and the service gave no way to renew it. Please reconnect.",
     "fresh_token_refused": "The server refuses even access that was renewed a moment ago. Please reconnect.",
+    "refresh_outcome_lost": "This site was stopped while it renewed the access, and lost it. Please reconnect.",
+    "refresh_quarantined": "Renewing the access fails for a reason on this site. An administrator has to look.",
     "insufficient_scope": "The server asks for more permissions than were given. Please reconnect.",
 }
 

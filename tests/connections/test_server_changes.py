@@ -213,7 +213,7 @@ def test_a_refresh_on_its_way_does_not_bring_a_stopped_connection_back(
     granted: Connection, administrator: User, now: datetime
 ) -> None:
     tokens = TokenSet.objects.get()
-    assert lease_for_refresh(tokens, owner="worker", until=now + timedelta(minutes=1), now=now)
+    assert lease_for_refresh(tokens, owner="worker", seconds=60)
     server = McpServer.objects.get()
     server.url = NEW_TARGETS["url"]
     change_server(server, actor=administrator, now=now, confirmed=True)

@@ -10,6 +10,7 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from audit.models import AuditRecord
 from connections.models import Connection, McpServer, TokenSet
+from connections.renewals import seal_renewal, store_renewals
 from connections.services import (
     GrantTerms,
     connection_for,
@@ -21,7 +22,6 @@ from connections.services import (
     require_reauthorization,
     shared_connection,
     store_grant,
-    store_refreshed,
     touch,
 )
 from oauthflow.protocol.errors import InvalidRequestError
@@ -77,7 +77,7 @@ def test_a_grant_makes_its_connection_active_and_is_recorded_once(granted: Token
 
 
 def test_a_second_grant_takes_the_place_of_the_first(granted: TokenSet, alice: User, now: datetime) -> None:
-    lease_for_refresh(granted, owner="x", until=now + timedelta(seconds=60), now=now)
+    lease_for_refresh(granted, owner="x", seconds=60)
     again = store_grant(granted.connection, tokens(now=now, refresh=None), terms=TERMS, actor=alice, now=now)
 
     stored = TokenSet.objects.get()
@@ -91,21 +91,21 @@ def test_a_second_grant_takes_the_place_of_the_first(granted: TokenSet, alice: U
 def test_refreshed_tokens_are_kept_for_the_holder_of_the_lease_alone(
     granted: TokenSet, now: datetime, owner: str, generation: int, kept: bool
 ) -> None:
-    lease_for_refresh(granted, owner="me", until=now + timedelta(seconds=60), now=now)
+    lease_for_refresh(granted, owner="me", seconds=60)
     TokenSet.objects.update(generation=generation)
 
-    stored = store_refreshed(
+    renewal = seal_renewal(
         granted, tokens(now=now, refresh=None), lease_owner=owner, actor=None, trigger="use", now=now
     )
 
-    assert stored is kept
+    assert store_renewals([renewal]) == ({granted.pk} if kept else set())
     assert AuditRecord.objects.filter(event="token.refreshed").count() == kept
     if kept:
         assert TokenSet.objects.get().refresh_token_sealed.reveal() == Secret("rt")
 
 
 def test_a_failure_gives_the_lease_back_only_to_its_holder(granted: TokenSet, now: datetime) -> None:
-    lease_for_refresh(granted, owner="me", until=now + timedelta(seconds=60), now=now)
+    lease_for_refresh(granted, owner="me", seconds=60)
     failure: dict[str, Any] = {"code": "timeout", "next_attempt_at": now, "actor": None}
 
     record_refresh_failure(granted, lease_owner="another", **failure)
@@ -116,7 +116,7 @@ def test_a_failure_gives_the_lease_back_only_to_its_holder(granted: TokenSet, no
     assert (stored.refresh_failures, stored.lease_owner, stored.lease_expires_at) == (1, "", None)
     assert Connection.objects.get().reason == "timeout"
     # Whoever read the row before that attempt does not try again at once.
-    assert not lease_for_refresh(granted, owner="late", until=now + timedelta(seconds=60), now=now)
+    assert not lease_for_refresh(granted, owner="late", seconds=60)
 
 
 def test_a_failure_does_not_hide_that_a_person_is_needed(granted: TokenSet, now: datetime) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models.functions import Now
 from pytest_django import Settings
 
 from audit.models import AuditRecord
@@ -224,25 +225,24 @@ def test_a_server_that_is_deleted_meanwhile_leaves_nothing_behind(
     assert not FlowTrace.objects.exists()
 
 
-def test_a_lease_is_taken_once_and_runs_out(connection: Connection, now: datetime) -> None:
-    tokens = TokenSet.objects.get()
-    until = now + timedelta(seconds=60)
-
-    assert lease_for_refresh(tokens, owner="one", until=until, now=now)
-    assert not lease_for_refresh(tokens, owner="two", until=until, now=now + timedelta(seconds=59))
-    assert lease_for_refresh(tokens, owner="two", until=until, now=until)
+def test_a_lease_is_taken_once_and_runs_out(connection: Connection) -> None:
+    assert lease_for_refresh(TokenSet.objects.get(), owner="one", seconds=60)
+    assert not lease_for_refresh(TokenSet.objects.get(), owner="two", seconds=60)
+    TokenSet.objects.update(lease_expires_at=Now())
+    assert lease_for_refresh(TokenSet.objects.get(), owner="two", seconds=60)
 
 
 def test_who_waits_too_long_for_another_refresh_gives_up(
     world: World, connection: Connection, now: datetime, settings: Settings
 ) -> None:
     settings.MCP_OAUTH = {"lease_wait_seconds": 0}
-    lease_for_refresh(TokenSet.objects.get(), owner="frozen", until=now + timedelta(seconds=60), now=now)
+    lease_for_refresh(TokenSet.objects.get(), owner="frozen", seconds=60)
 
     with pytest.raises(ResponseTimeoutError):
         refresh_connection(connection, now=now, trigger="use")
     assert world.authorization_server.refresh_requests == []
-    refresh_connection(connection, now=now + timedelta(seconds=60), trigger="use")
+    TokenSet.objects.update(lease_expires_at=Now())
+    refresh_connection(connection, now=now, trigger="use")
     assert len(world.authorization_server.refresh_requests) == 1
 
 
@@ -258,7 +258,7 @@ def test_who_waits_too_long_for_another_refresh_gives_up(
 def test_who_waited_gets_the_outcome_of_the_winner(
     connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch, written: Any, error: type[Exception] | None
 ) -> None:
-    lease_for_refresh(TokenSet.objects.get(), owner="winner", until=now + timedelta(seconds=60), now=now)
+    lease_for_refresh(TokenSet.objects.get(), owner="winner", seconds=60)
 
     def winner_finishes(seconds: float) -> None:
         if written is None:
@@ -269,7 +269,7 @@ def test_who_waited_gets_the_outcome_of_the_winner(
         else:
             TokenSet.objects.update(**written)
 
-    monkeypatch.setattr("oauthflow.flows.refresh.time.sleep", winner_finishes)
+    monkeypatch.setattr("oauthflow.flows.refresh.waiting.time.sleep", winner_finishes)
     if error is None:
         assert refresh_connection(connection, now=now, trigger="use") == connection
     else:

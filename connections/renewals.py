@@ -1,0 +1,233 @@
+"""Renewed tokens on their way into the database: sealed once, written many at a time, fenced by generation and lease.
+
+What a token endpoint answered is sealed at once for the row and the generation that it is for. The same sealed values
+then go to the spool file and to the row, so that neither opens anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from audit.append import Entry, append_many
+from audit.events import AuditEvent
+from audit.record import entry
+from oauthflow.protocol.errors import SecretUnreadableError
+from oauthflow.protocol.token_endpoint import TokenResponse
+
+from .models import Connection, TokenSet
+from .sealing import Ciphertext, unseal
+from .services import fitting_scope, refresh_due_at
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+_ACCESS: Final = TokenSet._meta.get_field("access_token_sealed")
+_REFRESH: Final = TokenSet._meta.get_field("refresh_token_sealed")
+_WRITTEN: Final[Mapping[str, str]] = {
+    "generation": "bigint", "access_token_sealed": "text", "refresh_token_sealed": "text", "token_type": "text",
+    "scope": "text", "obtained_at": "timestamptz", "expires_at": "timestamptz", "refresh_due_at": "timestamptz",
+}  # fmt: skip
+_COMPARED: Final[Mapping[str, str]] = {"token_set": "uuid", "lease_owner": "text"}
+
+
+class RenewalUnreadableError(Exception):
+    """A line of a spool file is damaged, or none of our keys opens what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What one refresh brought. `generation` is the one that the row gets; times are aware UTC."""
+
+    id: UUID
+    connection_id: UUID
+    generation: int
+    lease_owner: str
+    access_token_sealed: str
+    refresh_token_sealed: str
+    token_type: str
+    scope: str
+    obtained_at: datetime
+    expires_at: datetime | None
+    refresh_due_at: datetime | None
+    server: str
+    issuer: str
+    trigger: str
+    actor: str
+    seconds_left: int | None
+
+    def as_line(self) -> str:
+        """Return it as one line of a spool file."""
+        return json.dumps(asdict(self), default=_json, separators=(",", ":"))
+
+
+def seal_renewal(
+    token_set: TokenSet, tokens: TokenResponse, *, lease_owner: str, actor: User | None, trigger: str, now: datetime
+) -> Renewal:
+    """Seal an answer for the next generation of a row.
+
+    A response without a refresh token leaves the old one in force. RFC 6749 §6, X-13.
+    """
+    generation = token_set.generation + 1
+    kept_refresh_token = tokens.refresh_token or token_set.refresh_token_sealed.reveal()
+    before = token_set.expires_at
+    return Renewal(
+        id=token_set.pk,
+        connection_id=token_set.connection_id,
+        generation=generation,
+        lease_owner=lease_owner,
+        access_token_sealed=str.__str__(_ACCESS.seal_for(token_set, tokens.access_token, generation=generation)),
+        refresh_token_sealed=str.__str__(_REFRESH.seal_for(token_set, kept_refresh_token, generation=generation)),
+        token_type=tokens.token_type,
+        scope=fitting_scope(tokens.scope),
+        obtained_at=now,
+        expires_at=tokens.expires_at,
+        refresh_due_at=refresh_due_at(tokens, has_refresh_token=True, now=now),
+        server=token_set.connection.server.slug,
+        issuer=token_set.issuer,
+        trigger=trigger,
+        actor=str(actor.pk) if actor else "",
+        seconds_left=round((before - now).total_seconds()) if before else None,
+    )
+
+
+def read_renewal(line: str) -> Renewal:
+    """Read a line of a spool file and check that its values open here.
+
+    Raises:
+        RenewalUnreadableError: They do not, or it is no such line.
+    """
+    try:
+        said = json.loads(line)
+        for name in ("id", "connection_id"):
+            said[name] = UUID(said[name])
+        for name in ("obtained_at", "expires_at", "refresh_due_at"):
+            said[name] = said[name] and datetime.fromisoformat(said[name])
+        renewal = Renewal(**said)
+        place = TokenSet(id=renewal.id, connection_id=renewal.connection_id, generation=renewal.generation)
+        unseal(renewal.access_token_sealed, context=_ACCESS.context_of(place))
+        unseal(renewal.refresh_token_sealed, context=_REFRESH.context_of(place))
+    except (ValueError, TypeError, KeyError, AttributeError, SecretUnreadableError) as error:
+        raise RenewalUnreadableError(type(error).__name__) from None
+    return renewal
+
+
+def store_renewals(renewals: Sequence[Renewal], *, replayed_by: str | None = None) -> set[UUID]:
+    """Keep renewed tokens whose lease still holds, with their audit records; return the ids of the rows written.
+
+    Args:
+        renewals: At most one for each row.
+        replayed_by: None for whoever asked the server. Else they come from the spool of somebody who did not get to
+            write them, and this is the owner that holds the leases now: rows of any older generation are written that
+            are leased by it, by the one who died, or by nobody.
+    """
+    with transaction.atomic():
+        written = _update(renewals, replayed_by=replayed_by)
+        kept = [renewal for renewal in renewals if renewal.id in written]
+        if kept:
+            _activate(kept)
+            append_many([_entry(renewal) for renewal in kept])
+    return written
+
+
+def _activate(kept: Sequence[Renewal]) -> None:
+    """The usual case is one statement for many: same scope, same moment."""
+    alike: dict[tuple[str, datetime], list[UUID]] = {}
+    for renewal in kept:
+        alike.setdefault((renewal.scope, renewal.obtained_at), []).append(renewal.connection_id)
+    for (scope, moment), ids in alike.items():
+        Connection.objects.filter(pk__in=ids).update(
+            status=Connection.Status.ACTIVE,
+            reason="",
+            granted_scopes=scope,
+            last_refreshed_at=moment,
+            updated_at=moment,
+        )
+
+
+def _update(renewals: Sequence[Renewal], *, replayed_by: str | None) -> set[UUID]:
+    statement, parameters = _STATEMENT, [recordset_parameter([_row(renewal) for renewal in renewals])]
+    if replayed_by is not None:
+        statement, parameters = _REPLAY, [*parameters, replayed_by]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statement.format(recordset=recordset({**_WRITTEN, **_COMPARED}), now=database_clock()),
+            parameters,
+        )
+        return {UUID(str(found)) for (found,) in cursor.fetchall()}
+
+
+def recordset(columns: Mapping[str, str]) -> str:
+    """Return SQL that makes the rows `r` with these columns and PostgreSQL types out of one JSON parameter."""
+    if connection.vendor == "postgresql":
+        described = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        return f"json_to_recordset(%s::json) AS r({described})"
+    extracted = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
+    return " ".join(("(SELECT", extracted, "FROM json_each(%s)) AS r"))
+
+
+def recordset_parameter(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of `TokenSet` as that parameter, each value as the database stores it."""
+    fields = {field.attname: field for field in TokenSet._meta.local_concrete_fields}
+    fields["token_set"] = fields["id"]
+    adapted = [{name: fields[name].get_db_prep_value(value, connection) for name, value in row.items()} for row in rows]
+    return json.dumps(adapted, default=_json, separators=(",", ":"))
+
+
+def database_clock(*, seconds: int = 0) -> str:
+    """Return SQL for the database's own time, some seconds from now; for a statement with parameters."""
+    if connection.vendor == "postgresql":
+        return f"(statement_timestamp() + interval '{seconds} seconds')"
+    return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '{seconds} seconds')"
+
+
+_ASSIGNED: Final = ", ".join(f"{name} = r.{name}" for name in _WRITTEN)
+_RESET: Final = "lease_owner = '', lease_expires_at = NULL, refresh_failures = 0, next_attempt_at = NULL"
+_HEAD: Final = " ".join(
+    ("UPDATE connections_tokenset AS t SET", _ASSIGNED, ",", _RESET, "FROM {recordset} WHERE t.id = r.token_set")
+)
+_STATEMENT: Final = " ".join(
+    (_HEAD, "AND t.generation = r.generation - 1 AND t.lease_owner = r.lease_owner RETURNING id")
+)
+_REPLAY: Final = " ".join(
+    (
+        _HEAD,
+        "AND t.generation < r.generation",
+        "AND (t.lease_owner IN ('', r.lease_owner, %s) OR t.lease_expires_at <= {now})",
+        "AND EXISTS (SELECT 1 FROM connections_connection c WHERE c.id = t.connection_id",
+        "AND (c.status IN ('active', 'degraded') OR c.status = 'reauth_required'",
+        "AND c.reason IN ('invalid_grant', 'refresh_outcome_lost'))) RETURNING id",
+    )
+)
+
+
+def _row(renewal: Renewal) -> dict[str, Any]:
+    sealed = {name: Ciphertext(getattr(renewal, name)) for name in ("access_token_sealed", "refresh_token_sealed")}
+    named = {name: getattr(renewal, name) for name in (*_WRITTEN, "lease_owner")}
+    return {**named, **sealed, "token_set": renewal.id}
+
+
+def _entry(renewal: Renewal) -> Entry:
+    return entry(
+        AuditEvent.TOKEN_REFRESHED,
+        actor=renewal.actor or None,
+        server=renewal.server,
+        connection=renewal.connection_id,
+        details={
+            "expires_at": renewal.expires_at,
+            "generation": renewal.generation,
+            "trigger": renewal.trigger,
+            "issuer": renewal.issuer,
+            "seconds_left": renewal.seconds_left,
+        },
+    )
+
+
+def _json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

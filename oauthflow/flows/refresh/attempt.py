@@ -1,0 +1,82 @@
+"""One attempt to refresh: its request, its lease, and the moment until which it may be sent. R1, R2."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from connections.models import TokenSet
+from connections.services import mark_unreadable
+from oauthflow.conf import configuration
+from oauthflow.egress import Limits
+from oauthflow.protocol.errors import SecretUnreadableError
+from oauthflow.protocol.messages import Request
+from oauthflow.protocol.token_endpoint import refresh_request
+
+from ..register_client import credentials_of
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+MARGIN_SECONDS: Final = 2.0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Somebody's try for one row.
+
+    Attributes:
+        token_set: The row as it was read before the claim.
+        trigger: Why, for the record.
+        actor: Who asked for it, None for the system.
+        now: Aware UTC.
+        owner: The name in the lease; empty before the claim.
+        claimed_at: Monotonic seconds, before the claim was asked for.
+        is_recovery: Whether somebody else claimed the same token and never said how it ended.
+    """
+
+    token_set: TokenSet
+    trigger: str
+    actor: User | None
+    now: datetime
+    owner: str = ""
+    claimed_at: float = 0.0
+    is_recovery: bool = False
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long to try again to write the outcome: a person waits for less than the background does."""
+        return 120.0 if self.trigger == "schedule" else 20.0
+
+    def may_send(self) -> bool:
+        """Whether the answer, however late, comes before the lease ends."""
+        room = configuration().lease_seconds - Limits.REFRESH.total_seconds - MARGIN_SECONDS
+        return time.monotonic() - self.claimed_at < room
+
+
+def request_of(token_set: TokenSet, *, now: datetime) -> Request:
+    """Make the request, before the claim: what cannot be read is never claimed.
+
+    Raises:
+        SecretUnreadableError: The stored token does not open.
+        NoClientError: The client that the token was given to was replaced.
+    """
+    try:
+        return refresh_request(
+            token_endpoint=token_set.token_endpoint,
+            refresh_token=token_set.refresh_token_sealed.reveal(),
+            resource=token_set.resource or None,
+            client=credentials_of(
+                token_set.connection.server,
+                client_id=token_set.client_id,
+                auth_method=token_set.auth_method,
+                registration=token_set.registration,
+            ),
+            issuer=token_set.issuer,
+            now=now,
+        )
+    except SecretUnreadableError:
+        mark_unreadable(token_set.connection)
+        raise

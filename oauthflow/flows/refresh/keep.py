@@ -1,0 +1,100 @@
+"""Keep an answer: spool, then database, however long that is away. R3, R5."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connection
+
+from connections.models import TokenSet
+from connections.renewals import Renewal, seal_renewal, store_renewals
+from oauthflow.protocol.codes import Code
+from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
+from oauthflow.protocol.token_endpoint import TokenResponse
+
+from ..revoke import revoke_upstream
+from .attempt import Attempt
+from .spool import Reservation, forget
+
+Result = TypeVar("Result")
+
+_RETRY_SECONDS: Final = 0.5
+_log: Final = structlog.get_logger(__name__)
+
+
+def keep_safe(attempt: Attempt, tokens: TokenResponse, *, reservation: Reservation) -> Renewal:
+    """Seal what came and put it on the disk, before anything else."""
+    renewal = seal_renewal(
+        attempt.token_set,
+        tokens,
+        lease_owner=attempt.owner,
+        actor=attempt.actor,
+        trigger=attempt.trigger,
+        now=attempt.now,
+    )
+    spool([renewal], reservation=reservation)
+    return renewal
+
+
+def keep_stored(attempt: Attempt, renewal: Renewal, tokens: TokenResponse) -> None:
+    """Write it to the row, as long as nobody took the grant away meanwhile.
+
+    Raises:
+        AuthorizationRequiredError: Somebody disconnected; the new tokens were revoked.
+        TransportError: The database is away; the answer is safe in the spool.
+    """
+    if not commit([renewal], seconds=attempt.patience_seconds):
+        forget(renewal)
+        give_back_unless_replaced(attempt, tokens)
+
+
+def spool(renewals: Sequence[Renewal], *, reservation: Reservation) -> None:
+    """Put answers on the disk; where that fails after all, the database is the only place left, so go on."""
+    try:
+        reservation.keep(renewals)
+    except OSError as error:
+        _log.error("refresh.spool_failed", error=type(error).__name__, count=len(renewals))
+
+
+def commit(renewals: Sequence[Renewal], *, seconds: float) -> set[UUID]:
+    """Write answers to their rows; return the ids of those written.
+
+    Raises:
+        TransportError: The database stayed away; whoever finds the spool writes them later.
+    """
+    return persistently(lambda: store_renewals(renewals), seconds=seconds)
+
+
+def persistently(write: Callable[[], Result], *, seconds: float) -> Result:
+    """Write an outcome, again and again while the database is away.
+
+    Raises:
+        TransportError: It stayed away.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return write()
+        except (DatabaseError, InterfaceError) as error:
+            if connection.in_atomic_block or time.monotonic() > until:
+                raise TransportError(f"not stored yet: {type(error).__name__}", code=Code.SERVER_ERROR) from error
+            _log.warning("refresh.outcome_not_stored_yet", error=type(error).__name__)
+            connection.close()
+            time.sleep(_RETRY_SECONDS)
+
+
+def give_back_unless_replaced(attempt: Attempt, tokens: TokenResponse) -> None:
+    """Somebody disconnected while the answer was on its way: what came is revoked, not kept. F23."""
+    if TokenSet.objects.filter(pk=attempt.token_set.pk).exists():
+        return  # newer tokens of the same grant are stored; revoking these might end the grant
+    revoke_upstream(
+        attempt.token_set,
+        [("refresh_token", tokens.refresh_token), ("access_token", tokens.access_token)],
+        actor=attempt.actor,
+        now=attempt.now,
+    )
+    raise AuthorizationRequiredError("disconnected meanwhile", reason="disconnected")

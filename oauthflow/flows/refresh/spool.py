@@ -1,0 +1,181 @@
+"""Where an answer goes first: a file that survives us. R3.
+
+One file holds the answers that arrived together, a line each. Its space is taken before the claim, so that a full disk
+stops us before a token is spent. An answer is safe once the file carries its final name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from django.conf import settings
+
+from connections.renewals import Renewal, RenewalUnreadableError, read_renewal
+from oauthflow.protocol.codes import Code
+from oauthflow.protocol.errors import TransportError
+
+KEPT_SECONDS: Final = 15 * 60
+_LARGEST_ANSWER_BYTES: Final = 96 * 1024
+_USUAL_ANSWER_BYTES: Final = 8 * 1024
+_RESERVED: Final = ".reserved"
+_ANSWER: Final = ".answer"
+_BATCH: Final = "batch"
+
+
+class SpoolError(TransportError):
+    """The spool cannot be written, so that nothing may be sent: an answer might be lost."""
+
+    default_code = Code.SERVER_ERROR
+
+
+class Reservation:
+    """A file with room for answers. Keep them once; `close` always."""
+
+    def __init__(self, *, answers: int = 1) -> None:
+        """Take the space.
+
+        Raises:
+            SpoolError: There is none, or the folder cannot be written.
+        """
+        room = max(_LARGEST_ANSWER_BYTES, answers * _USUAL_ANSWER_BYTES)
+        try:
+            self._path = folder() / f"{secrets.token_hex(12)}{_RESERVED}"
+            self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except OSError as error:
+            raise SpoolError(f"the spool cannot be written: {error.strerror}") from None
+        self._is_open = True
+        try:
+            os.posix_fallocate(self._file, 0, room)
+        except OSError as error:
+            self.close()
+            raise SpoolError(f"the spool has no room: {error.strerror}") from None
+
+    def keep(self, renewals: Sequence[Renewal]) -> None:
+        """Put answers on the disk.
+
+        Raises:
+            OSError: They are not there.
+        """
+        lines = "".join(f"{renewal.as_line()}\n" for renewal in renewals).encode()
+        os.pwrite(self._file, lines, 0)
+        os.ftruncate(self._file, len(lines))
+        os.fsync(self._file)
+        final = name_of(renewals[0].id, generation=renewals[0].generation) if len(renewals) == 1 else _batch_name()
+        os.rename(self._path, self._path.with_name(final))
+        self._shut()
+        _sync_folder()
+
+    def close(self) -> None:
+        """Give the space back, where nothing was kept."""
+        if self._is_open:
+            self._shut()
+            self._path.unlink(missing_ok=True)
+
+    def _shut(self) -> None:
+        self._is_open = False
+        os.close(self._file)
+
+
+def folder() -> Path:
+    """Return the folder of the spool, which only we may read."""
+    found = Path(settings.DATA_DIR) / "spool"
+    found.mkdir(mode=0o700, exist_ok=True)
+    return found
+
+
+def name_of(token_set_id: UUID, *, generation: int) -> str:
+    """Return the name of the file that holds one answer."""
+    return f"{token_set_id.hex}.{generation}{_ANSWER}"
+
+
+def answer_for(token_set_id: UUID, *, newer_than: int, search: bool) -> Renewal | None:
+    """Return the newest kept answer for a row that its generation does not have yet.
+
+    Args:
+        token_set_id: The row.
+        newer_than: Its generation.
+        search: Whether to read the files of many answers too. Else only the file of the next generation is looked for,
+            which costs next to nothing.
+    """
+    files = [folder() / name_of(token_set_id, generation=newer_than + 1)]
+    if search:
+        files = [*folder().glob(f"{token_set_id.hex}.*{_ANSWER}"), *folder().glob(f"{_BATCH}.*{_ANSWER}")]
+    found = [
+        renewal
+        for path in files
+        for renewal in readable(path)
+        if renewal.id == token_set_id and renewal.generation > newer_than
+    ]
+    return max(found, key=lambda renewal: renewal.generation, default=None)
+
+
+def files() -> list[Path]:
+    """Return the files that hold answers, oldest first."""
+    return sorted(folder().glob(f"*{_ANSWER}"), key=_age, reverse=True)
+
+
+def readable(path: Path) -> Iterator[Renewal]:
+    """Yield the answers of a file that open here."""
+    for renewal in lines_of(path):
+        if renewal is not None:
+            yield renewal
+
+
+def lines_of(path: Path) -> Iterator[Renewal | None]:
+    """Yield the answers of a file, None for one that does not open; nothing where the file is gone."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    except OSError:
+        lines = ["(unreadable)"]
+    for line in lines or [""]:
+        try:
+            yield read_renewal(line)
+        except RenewalUnreadableError:
+            yield None
+
+
+def forget(renewal: Renewal) -> None:
+    """Remove an answer that nobody may apply: the grant was taken away while it was on its way."""
+    path = folder() / name_of(renewal.id, generation=renewal.generation)
+    if any(kept.lease_owner == renewal.lease_owner for kept in readable(path)):
+        path.unlink(missing_ok=True)
+
+
+def is_old(path: Path) -> bool:
+    """Whether a file has been kept for long enough."""
+    return _age(path) > KEPT_SECONDS
+
+
+def forget_abandoned() -> None:
+    """Remove reservations of owners that died before an answer came."""
+    for path in folder().glob(f"*{_RESERVED}"):
+        if is_old(path):
+            path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _batch_name() -> str:
+    return f"{_BATCH}.{secrets.token_hex(12)}{_ANSWER}"
+
+
+def _sync_folder() -> None:
+    """Make the new name last."""
+    opened = os.open(folder(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
