@@ -49,7 +49,7 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 EGRESS_ALLOW = environment.egress_allow("EGRESS_ALLOW")
 STDIO_SERVERS_ALLOWED = environment.flag("STDIO_SERVERS_ALLOWED")
 CLIENT_METADATA_URL = environment.https_url("CLIENT_METADATA_URL", default=f"{PUBLIC_URL}/oauth/client-metadata.json")
-MCP_OAUTH: dict[str, Any] = {}
+MCP_OAUTH: dict[str, Any] = {"require_iss": environment.flag("OAUTH_REQUIRE_ISS")}
 
 # ---- Who may watch us, and where we tell
 METRICS_TOKEN = environment.bearer_token("METRICS_TOKEN")

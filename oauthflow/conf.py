@@ -24,6 +24,8 @@ class Configuration:
         step_up_limit: How often a person is asked for the same scopes while the server refuses all the same. S-09.
         finished_request_kept_seconds: How long pollers can still ask how a request ended.
         client_name: What authorization servers show to people.
+        require_iss: Whether authorization servers that do not promise `iss` (RFC 9207) are refused as soon as more than
+            one issuer is known here. Off, because many services do not promise it yet; a check warns of them. S10.
     """
 
     authorization_request_lifetime_seconds: int = 600
@@ -36,6 +38,7 @@ class Configuration:
     step_up_limit: int = 2
     finished_request_kept_seconds: int = 3600
     client_name: str = "MCP OAuth Site"
+    require_iss: bool = False
 
 
 def configuration() -> Configuration:

@@ -13,6 +13,7 @@ from oauthflow.protocol.registration import RegistrationMethod
 
 from .attempt import traced
 from .discover import Discovered, discover
+from .mix_up import is_exposed, require_iss
 from .register_client import registration_method
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ _WAYS = {
     RegistrationMethod.METADATA_DOCUMENT: "knows this site by its Client ID Metadata Document",
     RegistrationMethod.DYNAMIC: "registers this site by itself at the first sign-in",
 }
+_EXPOSED = (
+    "Warning: it does not promise to name itself in its answers (iss, RFC 9207), and servers with another sign-in "
+    "service are configured here: a malicious one of them could have codes of this one sent to itself. "
+    "OAUTH_REQUIRE_ISS refuses such services."
+)
 
 
 def check_server(server: McpServer, *, user: User | None, now: datetime) -> FlowTrace:
@@ -39,6 +45,7 @@ def check_server(server: McpServer, *, user: User | None, now: datetime) -> Flow
     try:
         with traced(server, kind=FlowTrace.Kind.CHECK, user=user) as http:
             found = discover(server, http=http, now=now, fresh=True)
+            require_iss(server, found)
             verdict = _verdict(server, found)
     except NoClientError as error:
         verdict = f"{error.message} {error.detail} {_what_to_register(server)}"
@@ -60,6 +67,8 @@ def _verdict(server: McpServer, found: Discovered) -> str:
         said.append("The server follows the rules of revision 2025-03-26: it publishes no metadata about itself.")
     if found.metadata.revocation_endpoint is None:
         said.append("It offers no revocation: disconnecting forgets the tokens here only.")
+    if is_exposed(server, found):
+        said.append(_EXPOSED)
     return " ".join([*said, profile_of(server.profile).note]).strip()
 
 

@@ -30,6 +30,7 @@ from oauthflow.protocol.urls import validate_return_to
 
 from .attempt import traced
 from .discover import Discovered, discover
+from .mix_up import require_iss
 from .register_client import Client, lock_registrations, resolve_client
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def start_authorization(
     return_path = validate_return_to(return_to) if return_to else ""
     with traced(server, kind=FlowTrace.Kind.AUTHORIZE, connection=connection, user=user) as http:
         found = discover(server, http=http, now=now, fresh=fresh, challenge=challenge)
+        require_iss(server, found)
         http.require_allowed(found.metadata.authorization_endpoint, found.metadata.token_endpoint, step="endpoints")
         scope = _scope(connection, found, additional=additional_scopes, challenge=challenge)
         if len(scope) > LONGEST_SCOPE:

@@ -42,6 +42,7 @@ class Code(StrEnum):
     UPSTREAM_INVALID_RESPONSE = "upstream_invalid_response"
     AUTHORIZATION_REQUIRED = "authorization_required"
     ACCOUNT_CHANGED = "account_changed"
+    ISS_UNSUPPORTED = "iss_unsupported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +140,9 @@ SENTENCES: dict[Code, Sentence] = {
     Code.AUTHORIZATION_REQUIRED: Sentence("Somebody has to sign in at the service first.", False, True),
     Code.ACCOUNT_CHANGED: Sentence(
         "Another account of the service was used than before. Nothing is replaced unless you confirm it."
+    ),
+    Code.ISS_UNSUPPORTED: Sentence(
+        "The service does not promise to name itself in its answers (iss), which this site insists on. "
+        "An administrator has to decide."
     ),
 }

@@ -9,6 +9,7 @@ FlowError                            base of all: something stopped a flow
 │   ├── ResourceMismatchError        a document for another resource          RFC 9728 §3.3
 │   ├── IssuerMismatchError          a document or a response of another issuer   RFC 8414 §3.3, RFC 9207 §2.4
 │   ├── IssuerChangedError           the server now names another authorization server
+│   ├── IssNotSupportedError         `iss` is not promised, and the settings insist on it   RFC 9207 §3
 │   └── PkceNotSupportedError        S256 is not advertised                   RFC 7636 §4.2, RFC 8414 §2
 ├── RegistrationError                refused, with the server's code          RFC 7591 §3.2.2
 │   └── NoClientError                not registered, and no way to be
@@ -103,6 +104,12 @@ class IssuerChangedError(DiscoveryError):
     """The server now names an authorization server that nobody here has approved."""
 
     default_code = Code.ISSUER_CHANGED
+
+
+class IssNotSupportedError(DiscoveryError):
+    """The metadata does not promise `iss`, which the settings insist on. RFC 9207 §3, S10."""
+
+    default_code = Code.ISS_UNSUPPORTED
 
 
 class PkceNotSupportedError(DiscoveryError):
