@@ -8,7 +8,7 @@ import time
 from typing import Any, Final
 
 import structlog
-from django.core.cache.backends.base import BaseCache
+from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache
 from redis.exceptions import RedisError
@@ -99,6 +99,7 @@ class _Absence:
 _absence: Final = _Absence()
 
 
-def cache_is_shared(cache: BaseCache) -> bool:
+def cache_is_shared() -> bool:
     """Say whether what one process keeps is there for the others at the moment."""
+    cache = caches[DEFAULT_CACHE_ALIAS]
     return not (isinstance(cache, ResilientRedisCache) and cache.is_away)

@@ -11,9 +11,11 @@ from django.conf import settings
 from audit.correlation import begin_correlation, begun_correlation
 
 from .broker import CORRELATION_HEADER, HEARTBEAT_TASK
+from .message_transports import use_patient_transports
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
 
+use_patient_transports()
 app = Celery("mcp_oauth_site")
 app.conf.update(settings.CELERY)
 app.autodiscover_tasks()

@@ -69,7 +69,7 @@ def _migrations() -> bool:
 
 def _cache() -> bool:
     cache.set("readyz", "1", timeout=10)
-    return bool(cache.get("readyz") == "1") and cache_is_shared(cache)
+    return bool(cache.get("readyz") == "1") and cache_is_shared()
 
 
 def _broker() -> bool:

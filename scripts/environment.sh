@@ -51,10 +51,15 @@ node_tools() {
   sha256sum <tests/npm/package-lock.json >$stamp
 }
 
+# postgresql_programs: have the programs of a PostgreSQL server. Debian keeps them out of the PATH.
+postgresql_programs() {
+  [ -n "$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" ] || system pg_ctl postgresql
+}
+
 # postgresql FOLDER: start a private PostgreSQL that listens on a socket in that folder only.
 postgresql() {
   as=()
-  [ -n "$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" ] || system pg_ctl postgresql
+  postgresql_programs
   bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
   [ -n "$bin" ] || bin=$(dirname "$(command -v pg_ctl)")
   if [ "$(id -u)" = 0 ]; then

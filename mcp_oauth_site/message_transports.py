@@ -1,0 +1,81 @@
+"""Celery's transports, made to bear what would end a worker: unreadable messages, and a broker that is gone."""
+
+from __future__ import annotations
+
+from queue import Empty
+from typing import Any, Final
+
+import structlog
+from kombu.transport import TRANSPORT_ALIASES, redis, sqlalchemy
+from redis.exceptions import RedisError
+
+_log = structlog.get_logger(__name__)
+_UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError)
+
+
+def use_patient_transports() -> None:
+    """Have Celery take these for the addresses that `broker_settings` makes."""
+    TRANSPORT_ALIASES.update(
+        {
+            "redis": f"{__name__}:RedisTransport",
+            "rediss": f"{__name__}:RedisTransport",
+            "sqla": f"{__name__}:SqlTransport",
+        }
+    )
+
+
+class RedisQoS(redis.QoS):
+    """Knows the messages that were taken and are not acknowledged yet."""
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give them back, or forget them where Redis is gone. What they woke for stands in the database."""
+        qos: Any = super()
+        try:
+            qos.restore_unacked_once(stderr)
+        except (AttributeError, OSError, RedisError) as error:
+            self._delivered.clear()
+            _log.warning("messages are not given back, the broker is gone", name=type(error).__name__)
+
+
+class RedisChannel(redis.Channel):
+    """Takes a message from Redis, whoever wrote it there."""
+
+    QoS = RedisQoS
+
+    def _brpop_read(self, **options: Any) -> Any:
+        channel: Any = super()
+        try:
+            return channel._brpop_read(**options)
+        except _UNREADABLE as error:
+            raise _skipped(error) from None
+
+
+class RedisTransport(redis.Transport):
+    """Redis, and Redis with TLS."""
+
+    Channel = RedisChannel
+
+
+class SqlChannel(sqlalchemy.Channel):
+    """Takes a message from the broker's file."""
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        channel: Any = super()
+        try:
+            message = channel._get(queue)
+            message["properties"]["delivery_tag"]
+        except _UNREADABLE as error:
+            raise _skipped(error) from None
+        return message
+
+
+class SqlTransport(sqlalchemy.Transport):
+    """The embedded broker."""
+
+    Channel = SqlChannel
+
+
+def _skipped(error: Exception) -> Empty:
+    """Return what means that there was no message. The error's text may hold parts of it; its type is told."""
+    _log.warning("a message that cannot be read is skipped", name=type(error).__name__)
+    return Empty()

@@ -1,0 +1,61 @@
+"""Celery's embedded broker: what cannot be read is skipped, and a task knows who asked for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kombu import Connection
+
+from audit.correlation import begin_correlation, correlation_id
+from mcp_oauth_site.broker import CORRELATION_HEADER, broker_settings
+from mcp_oauth_site.celery import begin_task_correlation, send_correlation
+from mcp_oauth_site.message_transports import use_patient_transports
+
+
+# A word of SQLAlchemy to kombu, not to us.
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+@pytest.mark.parametrize("payload", ["not json", "[]", "{}", '{"properties": null}', '"text"', "null"])
+def test_a_message_of_the_embedded_broker_that_cannot_be_read_is_skipped(payload: str, tmp_path: Path) -> None:
+    use_patient_transports()
+    file = tmp_path / "broker.sqlite3"
+    settings = broker_settings("", sqlite_file=file)
+    with Connection(settings["broker_url"], transport_options=settings["broker_transport_options"]) as broker:
+        queue = broker.SimpleQueue("celery")
+        queue.put({"number": 1}, serializer="json")
+        queue.put({"number": 2}, serializer="json")
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("UPDATE kombu_message SET payload = ? WHERE id = 1", [payload])
+            database.commit()
+        message = queue.get(timeout=10)
+        message.ack()
+        queue.close()
+    assert message.payload == {"number": 2}
+
+
+def test_a_task_goes_on_under_the_id_of_the_request_that_asked_for_it() -> None:
+    headers: dict[str, Any] = {}
+    begin_correlation("the-request-0001")
+    send_correlation(headers=headers)
+    assert headers == {CORRELATION_HEADER: "the-request-0001"}
+
+    class Task:
+        request = headers
+
+    begin_correlation("something-else-01")
+    begin_task_correlation(task_id="12345678-task", task=Task())
+    assert correlation_id() == "the-request-0001"
+    Task.request = {}
+    begin_task_correlation(task_id="12345678-task", task=Task())
+    assert correlation_id() == "12345678-task"
+
+
+def test_a_header_that_is_no_plain_id_is_replaced() -> None:
+    class Task:
+        request = {CORRELATION_HEADER: "a line\nand another"}
+
+    begin_task_correlation(task_id="12345678-task", task=Task())
+    assert "\n" not in correlation_id()

@@ -1,0 +1,106 @@
+"""A PostgreSQL and a Redis of our own: nobody else is disturbed when they are stopped."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import redis
+
+from tests.product import free_port
+
+_POSTGRESQL_OPTIONS = "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c max_connections=100"
+
+
+@contextmanager
+def private_postgresql(folder: Path) -> Iterator[str]:
+    """Start a server on a socket in this folder; yields the address of an empty database."""
+    program = _postgresql_programs()
+    as_postgres: list[str] = []
+    if os.geteuid() == 0:
+        as_postgres = ["runuser", "-u", "postgres", "--"]
+        os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
+    data = folder / "data"
+
+    def run(name: str, *arguments: str) -> None:
+        subprocess.run(
+            [*as_postgres, str(program / name), "-D", str(data), *arguments],
+            cwd=folder, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    options = f"{_POSTGRESQL_OPTIONS} -c unix_socket_directories={folder}"
+    run("pg_ctl", "-w", "-s", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        with psycopg.connect(f"host={folder} user=postgres dbname=postgres", autocommit=True) as server:
+            server.execute("CREATE DATABASE site")
+        yield f"postgresql:///site?host={folder}&user=postgres"
+    finally:
+        run("pg_ctl", "-m", "immediate", "-s", "stop")
+
+
+def _postgresql_programs() -> Path:
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    return installed[-1] if installed else Path(shutil.which("pg_ctl") or "pg_ctl").parent
+
+
+class PrivateRedis:
+    """A Redis server that can be paused, killed and started again on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it empty and wait until it answers."""
+        program = shutil.which("redis-server")
+        assert program, "redis-server is missing; install the package redis-server"
+        arguments = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen([program, *arguments], cwd=self._folder, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                if self.client().ping():
+                    return
+            except redis.RedisError:
+                time.sleep(0.05)
+        raise AssertionError("redis-server does not answer")
+
+    def client(self) -> redis.Redis:
+        """A connection of the test's own."""
+        return redis.Redis.from_url(self.url, socket_timeout=5)
+
+    def pause(self) -> None:
+        """Accept connections and answer nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End the pause."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Lose everything that was in it."""
+        self._signal(signal.SIGKILL)
+        assert self._process
+        self._process.wait()
+        self._process = None
+
+    def stop(self) -> None:
+        """End it, whatever state it is in."""
+        if self._process is not None:
+            self.go_on()
+            self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)

@@ -1,0 +1,181 @@
+"""The processes of deploy/ on one machine: two web, two worker, one beat, each as on a host of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from celery import Celery
+
+from mcp_oauth_site.keys import new_keys
+from tests.product import ROOT, free_port, wait_for
+
+from .authorization_server import TokenEndpoint, token_endpoint
+from .services import PrivateRedis, private_postgresql
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status and body of an answer."""
+
+    status: int
+    body: dict[str, Any]
+
+
+@dataclass
+class Site:
+    """The running site. `webs` are addresses of its web processes."""
+
+    folder: Path
+    environment: dict[str, str]
+    webs: list[str]
+    redis: PrivateRedis
+    upstream: TokenEndpoint
+    logs: dict[str, Path] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def manage(self, *arguments: str, given: str = "") -> str:
+        """Run a management command beside it and return what it says."""
+        environment = self.environment | {"DATA_DIR": str(self.folder / "beside")}
+        program = [sys.executable, "manage.py", *arguments]
+        finished = subprocess.run(
+            program, cwd=ROOT, env=environment, input=given, text=True, capture_output=True, check=False
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        return finished.stdout.strip()
+
+    def run(self, code: str) -> str:
+        """Run Python inside the site's Django."""
+        return self.manage("shell", "-v0", "-c", code)
+
+    def seed(self, name: str, *, connections: int = 1, due: bool = False) -> tuple[str, list[str]]:
+        """Make a person with connections; return an API token with all rights and the connections' ids."""
+        text = self.run(_SEED.format(name=name, count=connections, due=due, upstream=self.upstream.url))
+        return self.manage("create_api_token", name, *_SCOPES), text.splitlines()[-1].split()
+
+    def send_tasks(self, name: str, *, times: int = 1) -> None:
+        """Put messages for workers into the broker."""
+        with Celery(broker=self.redis.url) as app:
+            for _ in range(times):
+                app.send_task(name, ignore_result=True)
+
+    @contextmanager
+    def role(self, role: str, name: str, *, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+        """Start one more process with a data folder of its own."""
+        log = self.logs[name] = self.folder / f"{name}.log"
+        arguments = [sys.executable, "manage.py", "up", "--only", role, *(["--port", str(port)] if port else [])]
+        environment = self.environment | {"DATA_DIR": str(self.folder / name)}
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                arguments, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self.processes[name] = process
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def ask(url: str, *, method: str = "GET", token: str = "", body: object = None) -> Answer:
+    """Send a request and return the answer, whatever its status."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return Answer(answer.status, json.loads(answer.read() or b"{}"))
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, json.loads(error.read() or b"{}"))
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float) -> float:
+    """Look again and again; return after how many seconds it held, or fail."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"not within {seconds} s"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+@contextmanager
+def running_site(folder: Path) -> Iterator[Site]:
+    """Start everything and stop it again."""
+    ports = [free_port(), free_port()]
+    redis = PrivateRedis(folder)
+    with ExitStack() as stack:
+        # Not below pytest's folder, which is closed to the user that PostgreSQL runs as.
+        database = Path(stack.enter_context(TemporaryDirectory(prefix="mcp-oauth-scale-")))
+        upstream = stack.enter_context(token_endpoint())
+        database_url = stack.enter_context(private_postgresql(database))
+        redis.start()
+        stack.callback(redis.stop)
+        environment = {
+            **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
+            **new_keys().as_variables(),
+            "PUBLIC_URL": f"http://localhost:{ports[0]}", "DATABASE_URL": database_url, "REDIS_URL": redis.url,
+            "EGRESS_ALLOW": "127.0.0.1", "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
+        site = Site(folder, environment, [f"http://localhost:{port}" for port in ports], redis, upstream)
+        started = {
+            name: stack.enter_context(site.role(role, name, port=port))
+            for role, name, port in (
+                ("web", "web-1", ports[0]), ("web", "web-2", ports[1]),
+                ("worker", "worker-1", 0), ("worker", "worker-2", 0), ("beat", "beat", 0),
+            )
+        }  # fmt: skip
+        for name, url in zip(("web-1", "web-2"), site.webs, strict=True):
+            wait_for(f"{url}/healthz", process=started[name], log=site.logs[name], seconds=120)
+        for name in ("worker-1", "worker-2"):
+            eventually(lambda name=name: "ready" in site.logs[name].read_text(), seconds=120)
+        yield site
+
+
+_SCOPES = [
+    word
+    for scope in ("connections:read", "connections:write", "tokens:release")
+    for word in ("--scope", scope)
+]  # fmt: skip
+_SEED = """
+from datetime import timedelta
+from django.contrib.auth.models import User
+from django.utils import timezone
+from connections.models import Connection, McpServer, TokenSet
+from oauthflow.protocol.secret import Secret
+now, due = timezone.now(), {due}
+user = User.objects.create_user("{name}")
+server = McpServer.objects.create(
+    name="{name}", slug="{name}", url="{upstream}/mcp", auth_type="oauth", client_id="us", registration="pre_registered"
+)
+server.users.add(user)
+ids = []
+for number in range({count}):
+    connection = Connection.objects.create(
+        server=server, user=user, label=f"c{{number}}", status="active", issuer="{upstream}"
+    )
+    ids.append(str(connection.pk))
+    TokenSet.objects.create(
+        connection=connection, access_token_sealed=Secret(f"access-{name}-{{number}}"),
+        refresh_token_sealed=Secret(f"refresh-{name}-{{number}}"), obtained_at=now, issuer="{upstream}",
+        expires_at=now + timedelta(minutes=10 if due else 120),
+        refresh_due_at=now - timedelta(seconds=1) if due else now + timedelta(minutes=100),
+        token_endpoint="{upstream}/token", client_id="us", auth_method="none",
+    )
+print(*ids)
+"""
