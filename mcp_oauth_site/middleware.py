@@ -16,11 +16,12 @@ from django.utils.decorators import sync_and_async_middleware
 
 from audit.correlation import begin_correlation
 
+from . import pages
 from .observability.metrics import count_request
 from .observability.spans import RequestSpan, begin_request_span, end_request_span
 
 GetResponse = Callable[[HttpRequest], Any]
-_PUBLIC_DOCUMENTS: Final = frozenset({"/oauth/client-metadata.json", "/oauth/jwks"})
+_PUBLIC_DOCUMENTS: Final = frozenset({"/oauth/client-metadata.json", "/oauth/client-jwks.json", "/oauth/jwks"})
 _API_PREFIXES: Final = ("/api/v1/", "/graphql")
 # The browser's own way through the flow; no script of another site has business there.
 _NEVER: Final = frozenset({"/api/v1/oauth/callback"})
@@ -79,6 +80,20 @@ def cross_origin(get_response: GetResponse) -> GetResponse:
         return response
 
     return _around(get_response, before=begin, after=finish, instead=_preflight)
+
+
+@sync_and_async_middleware
+def text_only(get_response: GetResponse) -> GetResponse:
+    """Refuse a NUL in a query: it stands in no text of ours, and PostgreSQL fails when it is asked to look for one."""
+
+    def refuse(request: HttpRequest) -> HttpResponse | None:
+        if "%00" not in request.META.get("QUERY_STRING", ""):
+            return None
+        return pages.bad_request(request)
+
+    return _around(
+        get_response, before=lambda request: None, after=lambda request, response, _: response, instead=refuse
+    )
 
 
 def _around(

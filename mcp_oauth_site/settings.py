@@ -102,6 +102,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "mcp_oauth_site.middleware.text_only",
 ]
 ROOT_URLCONF = "mcp_oauth_site.urls"
 ASGI_APPLICATION = "mcp_oauth_site.asgi.application"

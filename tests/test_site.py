@@ -152,3 +152,9 @@ def test_the_caller_s_own_forwarding_headers_are_not_believed(rf: RequestFactory
     request = rf.get("/", headers={"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"})
     assert not request.is_secure()
     assert request.get_host() == "testserver"
+
+
+@pytest.mark.parametrize("address", ["/connections/?a=%00", "/api/v1/servers?status=%00", "/admin/?x__exact=%00"])
+def test_a_nul_in_a_query_is_a_bad_request(db: None, address: str) -> None:
+    answer = Client().get(address)
+    assert answer.status_code == 400
