@@ -17,6 +17,7 @@ from oauthflow.error_responses import page_context
 from oauthflow.flows.call_tools import list_tools
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.revoke import revoke_connection
+from oauthflow.models import Event
 from oauthflow.protocol.errors import FlowError
 
 from .cards import connection_card, live_api_tokens, server_card, server_cards
@@ -31,8 +32,11 @@ _TOOLS_NAMED = 6
 @signed_in("GET", "HEAD")
 def overview(request: SignedInRequest) -> HttpResponse:
     """Show all servers that the user may use, and the programs that act for the user."""
+    # Read first: what happens while the page is made is told again.
+    newest = Event.objects.newest_cursor()
     cards = server_cards(request.user)
     context = {
+        "newest_event": newest,
         "cards": cards,
         "used": sorted((card for card in cards if not card.is_unused), key=lambda card: not card.needs_attention),
         "unused": [card for card in cards if card.is_unused],
