@@ -9,14 +9,14 @@ import pytest
 from django.contrib.auth.models import User
 
 from audit.models import AuditRecord
-from connections.models import Connection, TokenSet
+from connections.models import Connection, FlowTrace, TokenSet
 from connections.server_changes import change_server
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.decide_account import decide_account
 from oauthflow.flows.purge import purge_finished
 from oauthflow.flows.revoke import revoke_connection
-from oauthflow.models import AuthorizationRequest
+from oauthflow.models import AuthorizationRequest, Event
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
     AccountChangedError,
@@ -107,6 +107,19 @@ def test_what_waits_opens_in_its_own_row_alone(
     with pytest.raises(SecretUnreadableError):
         decide_account(other, user=alice, use_new=True, now=now)
     assert AuthorizationRequest.objects.get(pk=other.pk).status == "pending"
+
+
+def test_no_column_shows_what_waits_nor_anything_of_the_id_token(
+    world: World, connected: Connection, alice: User, now: datetime
+) -> None:
+    world.authorization_server.marker = "MaRk3d"
+    world.authorization_server.id_token_overrides = {"name": "MaRk3d"}
+    held = come_back_as("second", world, alice, now)
+    models = (AuthorizationRequest, Connection, TokenSet, FlowTrace, AuditRecord, Event)
+    rows = repr([list(model.objects.values()) for model in models])
+    assert "MaRk3d" not in rows
+    assert "second" not in rows
+    assert held.held_tokens_sealed.reveal().reveal().count("MaRk3d") == 2
 
 
 def test_the_new_account_takes_the_place_of_the_old_one(
