@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -40,9 +41,16 @@ _issuers: set[str] = set()
 
 def count_request(*, method: str, route: str, status: int, seconds: float) -> None:
     """Count a request of ours. A route is a pattern of `urls.py`; what matches none has no route."""
-    route = route or "none"
-    HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, str(status)).inc()
-    HTTP_SECONDS.labels(route).observe(seconds)
+    counter, histogram = _of_request(method, route or "none", status)
+    counter.inc()
+    histogram.observe(seconds)
+
+
+@lru_cache(maxsize=5000)
+def _of_request(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Finding them costs more than counting; methods, routes and statuses are few."""
+    counter = HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, str(status))
+    return counter, HTTP_SECONDS.labels(route)
 
 
 def count_release(status: int, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -40,11 +41,12 @@ def count_appended(sender: object, entries: Sequence[Entry], **kwargs: Any) -> N
 
 
 def _count(entries: Sequence[Entry]) -> None:
+    for event, count in Counter(entry.event for entry in entries).items():
+        metrics.EVENTS.labels(event).inc(count)
+        if event == AuditEvent.TOKEN_RELEASED:
+            metrics.TOKEN_RELEASES.inc(count)
     for entry in entries:
-        metrics.EVENTS.labels(entry.event).inc()
-        if entry.event == AuditEvent.TOKEN_RELEASED:
-            metrics.TOKEN_RELEASES.inc()
-        elif outcome := _AUTHORIZATIONS.get(entry.event):
+        if outcome := _AUTHORIZATIONS.get(entry.event):
             metrics.AUTHORIZATIONS.labels(outcome, _code(entry.reason)).inc()
         elif outcome := _refresh_outcome(entry):
             metrics.REFRESHES.labels(outcome, metrics.issuer_label(str(entry.details.get("issuer", "")))).inc()
