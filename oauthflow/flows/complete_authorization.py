@@ -14,7 +14,7 @@ from django.utils.crypto import constant_time_compare
 
 from audit.events import AuditEvent
 from audit.record import record
-from connections.models import Connection, FlowTrace
+from connections.models import Connection, FlowTrace, McpServer
 from connections.profiles import profile_of
 from connections.services import store_grant
 from oauthflow.models import AuthorizationRequest, hash_of
@@ -22,6 +22,7 @@ from oauthflow.protocol.authorization import ValidatedCode, read_authorization_r
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
     AccountChangedError,
+    AuthorizationDeniedError,
     ClientRefusedError,
     FlowError,
     InvalidRequestError,
@@ -78,6 +79,7 @@ def complete_authorization(
         _record_rejection(pending, error=error, user=user)
         raise _with_request(error, pending) from None
     try:
+        _check_still_open(pending)
         tokens = _redeem(pending, params=params, now=now)
     except FlowError as error:
         _fail(pending, error=error, now=now)
@@ -126,6 +128,12 @@ def _check_who_brings_it(
         AuthorizationRequest.objects.claim(pending, now=now)
         _close(pending, status=AuthorizationRequest.Status.FAILED, code=Code.FLOW_SESSION_MISMATCH, now=now)
     raise StateError("another browser or another person", code=Code.FLOW_SESSION_MISMATCH)
+
+
+def _check_still_open(pending: AuthorizationRequest) -> None:
+    """Access to the server may have been withdrawn while the person was away."""
+    if not McpServer.objects.usable_by(pending.user).filter(pk=pending.connection.server_id).exists():
+        raise AuthorizationDeniedError("the server is not open to this person any more")
 
 
 def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: datetime) -> TokenResponse:

@@ -378,3 +378,17 @@ def test_whatever_is_pasted_is_read_or_refused(text: str) -> None:
         return
     assert params
     assert all(isinstance(value, str) for value in params.values())
+
+
+def test_a_person_who_lost_access_meanwhile_gets_no_connection(
+    world: World, alice: User, bob: User, now: datetime
+) -> None:
+    connection = world.connection(alice)
+    params, cookies = world.come_back(connection, user=alice, now=now)
+    connection.server.users.set([bob])
+
+    with pytest.raises(AuthorizationDeniedError):
+        complete_authorization(params=params, user=alice, cookies=cookies, now=now)
+
+    assert world.authorization_server.token_requests == []
+    assert AuthorizationRequest.objects.get().status == "failed"
