@@ -33,7 +33,8 @@ class RedisQoS(redis.QoS):
         try:
             qos.restore_unacked_once(stderr)
         except (AttributeError, OSError, RedisError) as error:
-            self._delivered.clear()
+            if self._delivered is not None:
+                self._delivered.clear()
             _log.warning("messages are not given back, the broker is gone", name=type(error).__name__)
 
 
