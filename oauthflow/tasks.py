@@ -5,8 +5,6 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from audit.correlation import begin_correlation
-
 from .flows.purge import purge_finished
 from .flows.purge_events import purge_events
 from .flows.refresh_due import refresh_due
@@ -15,7 +13,6 @@ from .flows.refresh_due import refresh_due
 @shared_task
 def purge_finished_requests() -> int:
     """Delete authorization requests and events that are over."""
-    begin_correlation()
     now = timezone.now()
     return purge_finished(now=now) + purge_events(now=now)
 
@@ -23,5 +20,4 @@ def purge_finished_requests() -> int:
 @shared_task
 def refresh_due_tokens() -> dict[str, int]:
     """Renew what ends soon."""
-    begin_correlation()
     return refresh_due(now=timezone.now())
