@@ -98,10 +98,10 @@ def seal_renewal(
 
 
 def read_renewal(line: str) -> Renewal:
-    """Read a line of a spool file and check that its values open here.
+    """Read a line of a spool file; `require_open` before its values are used.
 
     Raises:
-        RenewalUnreadableError: They do not, or it is no such line.
+        RenewalUnreadableError: It is no such line.
     """
     try:
         said = json.loads(line)
@@ -109,13 +109,23 @@ def read_renewal(line: str) -> Renewal:
             said[name] = UUID(said[name])
         for name in ("obtained_at", "expires_at", "refresh_due_at"):
             said[name] = said[name] and datetime.fromisoformat(said[name])
-        renewal = Renewal(**said)
+        return Renewal(**said)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RenewalUnreadableError(type(error).__name__) from None
+
+
+def require_open(renewal: Renewal) -> None:
+    """Check that the values of a renewal open here, for the row and generation that it names.
+
+    Raises:
+        RenewalUnreadableError: They do not.
+    """
+    try:
         place = TokenSet(id=renewal.id, connection_id=renewal.connection_id, generation=renewal.generation)
         unseal(renewal.access_token_sealed, context=_ACCESS.context_of(place))
         unseal(renewal.refresh_token_sealed, context=_REFRESH.context_of(place))
-    except (ValueError, TypeError, KeyError, AttributeError, SecretUnreadableError) as error:
-        raise RenewalUnreadableError(type(error).__name__) from None
-    return renewal
+    except SecretUnreadableError as error:
+        raise RenewalUnreadableError(error.detail) from None
 
 
 def store_renewals(renewals: Sequence[Renewal], *, replayed_by: str | None = None) -> set[UUID]:
@@ -175,7 +185,7 @@ def recordset(columns: Mapping[str, str]) -> str:
 def recordset_parameter(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of `TokenSet` as that parameter, each value as the database stores it."""
     fields = {field.attname: field for field in TokenSet._meta.local_concrete_fields}
-    fields["token_set"] = fields["id"]
+    fields |= {"token_set": fields["id"], "new_owner": fields["lease_owner"], "dead_owner": fields["lease_owner"]}
     adapted = [{name: fields[name].get_db_prep_value(value, connection) for name, value in row.items()} for row in rows]
     return json.dumps(adapted, default=_json, separators=(",", ":"))
 

@@ -11,8 +11,9 @@ from django.contrib.auth.models import User
 from django.db.backends.sqlite3.base import DatabaseOperations
 
 from oauthflow.egress import blocking
+from oauthflow.flows.refresh import batch
 from oauthflow.flows.refresh.owners import end_session
-from tests.fakes.internet import FakeInternet
+from tests.fakes.internet import FakeInternet, FakeSender
 from tests.fakes.world import World
 
 
@@ -78,6 +79,7 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> FakeInternet:
     """No sockets: requests go to fakes, and one to a name that nobody has fails the test."""
     fake = FakeInternet()
     monkeypatch.setattr(blocking, "adapter", lambda: fake)
+    monkeypatch.setattr(batch, "open_sender", lambda: FakeSender(fake))
     # The tests' own transaction is always open; the fake looks whether one of ours is.
     monkeypatch.setattr(blocking, "in_transaction", lambda: False)
     return fake

@@ -5,14 +5,18 @@ from .asynchronous import guarded_client_factory, guarded_http_client
 from .blocking import NOISY_LOGGERS
 from .exchange import Egress
 from .limits import Limits
+from .token_sender import Answer, Sender, open_sender
 
 __all__ = [
     "NOISY_LOGGERS",
     "Allowance",
+    "Answer",
     "Egress",
     "Limits",
+    "Sender",
     "guarded_client_factory",
     "guarded_http_client",
+    "open_sender",
     "parse_allowance",
     "require_url",
 ]

@@ -2,5 +2,6 @@
 
 from .authorization_request import AuthorizationRequest, hash_of
 from .event import Event, EventType
+from .issuer_health import IssuerHealth
 
-__all__ = ["AuthorizationRequest", "Event", "EventType", "hash_of"]
+__all__ = ["AuthorizationRequest", "Event", "EventType", "IssuerHealth", "hash_of"]

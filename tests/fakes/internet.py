@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -13,6 +13,9 @@ import requests
 from django.db import connection
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
+
+from oauthflow.egress import Answer as SentAnswer
+from oauthflow.protocol.messages import Request, Response
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,29 @@ class FakeInternet(BaseAdapter):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class FakeSender:
+    """What sends a batch, by this internet: each request is answered when its answer is asked for."""
+
+    def __init__(self, internet: FakeInternet) -> None:
+        self._session = requests.Session()
+        self._session.mount("https://", internet)
+        self._submitted: list[tuple[Hashable, Request]] = []
+
+    def submit(self, key: Hashable, request: Request, *, not_after: float) -> None:
+        self._submitted.append((key, request))
+
+    def next(self, *, seconds: float) -> SentAnswer | None:
+        if not self._submitted:
+            return None
+        key, request = self._submitted.pop(0)
+        answer = self._session.request(request.method, request.url, headers=request.headers, data=request.form)
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return SentAnswer(key, Response(answer.status_code, url=request.url, headers=headers, body=answer.content), 0.0)
+
+    def close(self) -> None:
+        self._session.close()
 
 
 def _response(answer: Answer, request: requests.PreparedRequest) -> requests.Response:

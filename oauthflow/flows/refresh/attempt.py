@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 MARGIN_SECONDS: Final = 2.0
+MOST_RESENDS: Final = 1
+"""How often a token is sent again after an owner died, not knowing whether it had been sent."""
 
 
 @dataclass(slots=True)
@@ -50,10 +51,9 @@ class Attempt:
         """How long to try again to write the outcome: a person waits for less than the background does."""
         return 120.0 if self.trigger == "schedule" else 20.0
 
-    def may_send(self) -> bool:
-        """Whether the answer, however late, comes before the lease ends."""
-        room = configuration().lease_seconds - Limits.REFRESH.total_seconds - MARGIN_SECONDS
-        return time.monotonic() - self.claimed_at < room
+    def send_before(self) -> float:
+        """Return the monotonic time until which the answer, however late, comes before the lease ends."""
+        return self.claimed_at + configuration().lease_seconds - Limits.REFRESH.total_seconds - MARGIN_SECONDS
 
 
 def request_of(token_set: TokenSet, *, now: datetime) -> Request:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
+from connections.models import TokenSet
 from connections.services import record_refresh_failure, require_reauthorization
 from oauthflow.conf import configuration
+from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
     ClientRefusedError,
@@ -18,7 +20,11 @@ from oauthflow.protocol.retry_after import ServerUnavailableError
 
 from ..register_client import supersede
 from .attempt import Attempt
+from .health import may_end_grant, note_failure
 
+POISON_TRIES: Final = 5
+POISON_PAUSE: Final = timedelta(days=1)
+QUARANTINED: Final = "refresh_quarantined"
 OUTCOME_LOST: Final = "refresh_outcome_lost"
 _LONGEST_PAUSE: Final = timedelta(hours=1)
 _random: Final = secrets.SystemRandom()
@@ -33,10 +39,30 @@ def settle(attempt: Attempt, error: FlowError) -> None:
         AuthorizationRequiredError: The grant has ended.
         FlowError: The error itself, in all other cases.
     """
-    if not isinstance(error, GrantRefusedError):
+    note_failure(attempt.token_set, error, now=attempt.now)
+    if not isinstance(error, GrantRefusedError) or _is_doubtful(attempt):
         pause(attempt, error)
         raise error
     end(attempt, reason=OUTCOME_LOST if attempt.is_recovery else error.code, cause=error)
+
+
+def quarantine(token_set: TokenSet, *, now: datetime) -> None:
+    """A row that we ourselves fail at is tried less and less, and after five tries shown as such. F24."""
+    is_hopeless = token_set.refresh_failures + 1 >= POISON_TRIES
+    wait = POISON_PAUSE if is_hopeless else _pause_after(token_set)
+    record_refresh_failure(
+        token_set,
+        lease_owner=TokenSet.objects.values_list("lease_owner", flat=True).get(pk=token_set.pk),
+        code=QUARANTINED if is_hopeless else Code.SERVER_ERROR,
+        next_attempt_at=now + wait,
+        actor=None,
+    )
+
+
+def _is_doubtful(attempt: Attempt) -> bool:
+    """Whether the server refuses so many that it is more likely wrong than right. A lost race is no refusal."""
+    current = TokenSet.objects.filter(pk=attempt.token_set.pk, generation=attempt.token_set.generation)
+    return not attempt.is_recovery and current.exists() and not may_end_grant(attempt.token_set, now=attempt.now)
 
 
 def end(attempt: Attempt, *, reason: str, cause: FlowError | None = None) -> None:
@@ -58,10 +84,15 @@ def pause(attempt: Attempt, error: FlowError) -> None:
     token_set = attempt.token_set
     if isinstance(error, ClientRefusedError) and token_set.registration is not None:
         supersede(token_set.registration)  # the next sign-in registers anew; these tokens keep their own client
-    first = timedelta(seconds=configuration().refresh_cooldown_seconds)
-    wait = min(first * 2 ** min(token_set.refresh_failures, 10), _LONGEST_PAUSE) * _random.uniform(0.5, 1)
+    wait = _pause_after(token_set)
     if isinstance(error, ServerUnavailableError) and error.retry_after is not None:
         wait = max(wait, timedelta(seconds=error.retry_after))
     record_refresh_failure(
         token_set, lease_owner=attempt.owner, code=error.code, next_attempt_at=attempt.now + wait, actor=attempt.actor
     )
+
+
+def _pause_after(token_set: TokenSet) -> timedelta:
+    first = timedelta(seconds=configuration().refresh_cooldown_seconds)
+    longest: timedelta = min(first * 2 ** min(token_set.refresh_failures, 10), _LONGEST_PAUSE)
+    return longest * _random.uniform(0.5, 1)

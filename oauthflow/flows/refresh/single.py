@@ -37,15 +37,15 @@ from oauthflow.protocol.token_endpoint import TokenResponse, read_token_response
 
 from ..attempt import traced
 from . import owners, spool
-from .attempt import Attempt, request_of
+from .attempt import MOST_RESENDS, Attempt, request_of
 from .failure import OUTCOME_LOST, end, pause, settle
+from .health import note_success, require_open
 from .keep import keep_safe, keep_stored, persistently
 from .waiting import wait_for_the_winner
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-MOST_RESENDS = 1
 _DATABASE_RETRY_SECONDS = 5
 
 
@@ -82,6 +82,8 @@ def refresh_connection(connection: Connection, *, now: datetime, trigger: str, a
         attempt.owner = token_set.lease_owner
         pause(attempt, error)
         raise
+    if trigger != "request":
+        require_open(token_set, now=now)
     _refresh_or_wait(attempt, request)
     try:
         connection.refresh_from_db()
@@ -158,7 +160,7 @@ def _replayed(attempt: Attempt) -> bool:
 def _exchange(attempt: Attempt, request: Request, *, reservation: spool.Reservation) -> None:
     token_set = attempt.token_set
     server = token_set.connection.server
-    if not attempt.may_send():
+    if not time.monotonic() < attempt.send_before():
         give_lease_back(token_set, lease_owner=attempt.owner)
         raise ResponseTimeoutError("paused for too long after the claim; nothing was sent")
     read = partial(
@@ -180,3 +182,4 @@ def _exchange(attempt: Attempt, request: Request, *, reservation: spool.Reservat
         if renewal is None:
             raise
     keep_stored(attempt, renewal, tokens)
+    note_success(token_set)

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from connections.renewals import Renewal, RenewalUnreadableError, read_renewal
+from connections.renewals import Renewal, RenewalUnreadableError, read_renewal, require_open
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import TransportError
 
@@ -112,7 +112,16 @@ def answer_for(token_set_id: UUID, *, newer_than: int, search: bool) -> Renewal 
         for renewal in readable(path)
         if renewal.id == token_set_id and renewal.generation > newer_than
     ]
-    return max(found, key=lambda renewal: renewal.generation, default=None)
+    return max(filter(opens, found), key=lambda renewal: renewal.generation, default=None)
+
+
+def opens(renewal: Renewal) -> bool:
+    """Whether our keys open what was kept."""
+    try:
+        require_open(renewal)
+    except RenewalUnreadableError:
+        return False
+    return True
 
 
 def files() -> list[Path]:
@@ -144,9 +153,12 @@ def lines_of(path: Path) -> Iterator[Renewal | None]:
 
 def forget(renewal: Renewal) -> None:
     """Remove an answer that nobody may apply: the grant was taken away while it was on its way."""
-    path = folder() / name_of(renewal.id, generation=renewal.generation)
-    if any(kept.lease_owner == renewal.lease_owner for kept in readable(path)):
-        path.unlink(missing_ok=True)
+    own = folder() / name_of(renewal.id, generation=renewal.generation)
+    for path in (own, *folder().glob(f"{_BATCH}.*{_ANSWER}")):
+        kept = list(readable(path))
+        others = [one for one in kept if (one.id, one.lease_owner) != (renewal.id, renewal.lease_owner)]
+        if len(others) < len(kept):
+            _rewrite(path, others)
 
 
 def is_old(path: Path) -> bool:
@@ -166,6 +178,16 @@ def _age(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _rewrite(path: Path, renewals: Sequence[Renewal]) -> None:
+    if not renewals:
+        path.unlink(missing_ok=True)
+        return
+    anew = path.with_name(f"{secrets.token_hex(12)}{_RESERVED}")
+    anew.touch(mode=0o600)
+    anew.write_text("".join(f"{renewal.as_line()}\n" for renewal in renewals), encoding="utf-8")
+    os.replace(anew, path)
 
 
 def _batch_name() -> str:

@@ -1,0 +1,295 @@
+"""Refresh many grants in one pipeline: leases, requests, spool and rows each for many at a time. R1 to R6.
+
+All database work happens in the caller's thread, all network work in the sender's. An issuer never has more than 20
+leases of a run at a time, so that what is leased is sent at once and a slow issuer holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, TypeVar
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError, connection
+
+from connections.leases import Claim, claim_many
+from connections.models import ClientRegistration, FlowTrace, McpServer, TokenSet
+from connections.profiles import profile_of
+from connections.renewals import Renewal, seal_renewal, store_renewals
+from connections.services import give_lease_back
+from oauthflow.conf import configuration
+from oauthflow.egress import Answer, Sender, open_sender
+from oauthflow.protocol.errors import FlowError, NoClientError
+from oauthflow.protocol.messages import Request
+from oauthflow.protocol.token_endpoint import TokenResponse, read_token_response
+
+from ..attempt import traced
+from . import owners
+from .attempt import MOST_RESENDS, Attempt, request_of
+from .failure import OUTCOME_LOST, end, pause, quarantine, settle
+from .health import note_success
+from .keep import give_back_unless_replaced, persistently, spool
+from .queues import Queues
+from .spool import Reservation, SpoolError, forget
+
+Result = TypeVar("Result")
+
+_FLUSH_ROWS: Final = 200
+_FLUSH_SECONDS: Final = 0.02
+_IDLE_SECONDS: Final = 0.2
+_STORE_SECONDS: Final = 120.0
+_log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How many of a run were renewed, and how many not."""
+
+    refreshed: int = 0
+    failed: int = 0
+
+
+def refresh_many(
+    rows: Iterable[tuple[UUID, str]], *, now: datetime, dead_owners: frozenset[str] = frozenset()
+) -> Outcome:
+    """Refresh these rows, as far as nobody else does it.
+
+    Args:
+        rows: Ids of token sets with their issuers, the most urgent first.
+        now: Aware UTC.
+        dead_owners: Whose leases are taken over.
+    """
+    queues = Queues(rows)
+    if queues.is_empty:
+        return Outcome()
+    with closing(open_sender()) as sender, closing(_Run(queues, sender, now=now, dead_owners=dead_owners)) as run:
+        run.through()
+        return run.outcome
+
+
+class _Run:
+    def __init__(self, queues: Queues, sender: Sender, *, now: datetime, dead_owners: frozenset[str]) -> None:
+        self.outcome = Outcome()
+        self._queues, self._sender = queues, sender
+        self._began, self._now, self._dead_owners = time.monotonic(), now, dead_owners
+        self._under_way: dict[UUID, Attempt] = {}
+        self._unstored: list[tuple[Attempt, TokenResponse, Renewal]] = []
+        self._store_until = 0.0
+        self._reserved: list[Reservation] = []
+        self._servers: dict[UUID, McpServer] = {}
+        self._registrations: dict[UUID, ClientRegistration] = {}
+
+    def close(self) -> None:
+        for reservation in self._reserved:
+            reservation.close()
+
+    def through(self) -> None:
+        """Claim, send and keep until nothing waits and nothing is under way."""
+        while not self._queues.is_empty or self._under_way or self._unstored:
+            if not self._unstored:  # else the database is away
+                self._claim(self._queues.next_rows())
+            self._keep(self._collected())
+            self._store()
+
+    def _moment(self) -> datetime:
+        """Whole seconds only, rounded down: what was obtained is rather taken for older than it is."""
+        return self._now + timedelta(seconds=int(time.monotonic() - self._began))
+
+    def _claim(self, ids: Sequence[UUID]) -> None:
+        """Open, lease and send these rows; one that cannot be opened is never leased."""
+        if not ids:
+            return
+        try:
+            ready = [made for row in self._read(ids) if (made := self._guarded(row, self._made)) is not None]
+            left = set(ids) - {attempt.token_set.pk for attempt, _ in ready}
+            taken = self._leased([attempt for attempt, _ in ready])
+        except (DatabaseError, FlowError) as error:  # not writable, database or spool: nothing is sent
+            _log.warning("refresh.batch_stopped", error=type(error).__name__)
+            connection.close_if_unusable_or_obsolete()
+            self._queues.clear(ids)
+            return
+        for attempt, request in ready:
+            pk = attempt.token_set.pk
+            if pk not in taken or self._is_given_up(attempt):
+                left.add(pk)
+                continue
+            self._under_way[pk] = attempt
+            self._sender.submit(pk, request, not_after=attempt.send_before())
+        self._queues.done(left)
+
+    def _leased(self, attempts: Sequence[Attempt]) -> set[UUID]:
+        if not attempts:
+            return set()
+        self._reserved.append(Reservation(answers=len(attempts)))
+        started, owner = time.monotonic(), owners.new_owner()
+        claims = []
+        for attempt in attempts:
+            before = attempt.token_set.lease_owner
+            attempt.claimed_at, attempt.owner, attempt.is_recovery = started, owner, bool(before)
+            if before:
+                attempt.owner = owners.new_owner(unknown_outcomes=owners.unknown_outcomes_of(before) + 1)
+            claims.append(Claim(attempt.token_set, attempt.owner, before if before in self._dead_owners else "-"))
+        return claim_many(claims, seconds=configuration().lease_seconds)
+
+    def _made(self, row: TokenSet) -> tuple[Attempt, Request] | None:
+        attempt = Attempt(row, "schedule", None, self._moment(), owner=row.lease_owner)
+        if not self._queues.is_open(row, now=attempt.now):
+            return None
+        try:
+            return attempt, request_of(row, now=attempt.now)
+        except NoClientError as error:
+            pause(attempt, error)
+            raise
+
+    def _is_given_up(self, attempt: Attempt) -> bool:
+        if owners.unknown_outcomes_of(attempt.owner) <= MOST_RESENDS:
+            return False
+        self._guarded(attempt.token_set, partial(_give_up, attempt))
+        return True
+
+    def _collected(self) -> list[Answer]:
+        """Wait for an answer, and then a moment for more."""
+        answers: list[Answer] = []
+        until = time.monotonic() + _IDLE_SECONDS
+        while self._under_way and len(answers) < min(_FLUSH_ROWS, len(self._under_way)):
+            answer = self._sender.next(seconds=max(0.0, until - time.monotonic()))
+            if answer is None:
+                break
+            if not answers:
+                until = time.monotonic() + _FLUSH_SECONDS
+            answers.append(answer)
+        return answers
+
+    def _keep(self, answers: Sequence[Answer]) -> None:
+        """Judge; put on the disk what was granted, before anything is written anywhere."""
+        granted: list[tuple[Attempt, TokenResponse, Renewal]] = []
+        failed: list[tuple[Attempt, Answer, FlowError]] = []
+        for answer in answers:
+            attempt = self._under_way.pop(UUID(str(answer.key)))
+            attempt.now = self._moment()
+            try:
+                tokens = _judged(attempt, answer)
+                granted.append((attempt, tokens, _sealed(attempt, tokens)))
+            except FlowError as error:
+                failed.append((attempt, answer, error))
+        if granted:
+            self._put_on_disk([renewal for _, _, renewal in granted])
+            self._store_until = self._store_until if self._unstored else time.monotonic() + _STORE_SECONDS
+            self._unstored += granted
+            self._store()
+        for attempt, answer, reason in failed:
+            self._guarded(attempt.token_set, partial(self._fail, attempt, answer, reason))
+        self._queues.done(attempt.token_set.pk for attempt, _, _ in failed)
+
+    def _put_on_disk(self, renewals: Sequence[Renewal]) -> None:
+        try:
+            reservation = self._reserved.pop() if self._reserved else Reservation()
+        except SpoolError:
+            return  # the database is next
+        with closing(reservation):
+            spool(renewals, reservation=reservation)
+
+    def _store(self) -> None:
+        """Write what is on the disk to the rows; try again for two minutes, then leave it to the spool."""
+        if not self._unstored:
+            return
+        try:
+            written = store_renewals([renewal for _, _, renewal in self._unstored])
+        except DatabaseError as error:
+            _log.warning("refresh.outcome_not_stored_yet", error=type(error).__name__, count=len(self._unstored))
+            if time.monotonic() < self._store_until and not connection.in_atomic_block:
+                connection.close()
+                time.sleep(_IDLE_SECONDS)
+                return
+            written = {renewal.id for _, _, renewal in self._unstored}
+            self.outcome.refreshed -= len(written)
+        stored, self._unstored = self._unstored, []
+        self.outcome.refreshed += len(written)
+        self._queues.done(renewal.id for _, _, renewal in stored)
+        for attempt, tokens, renewal in stored:
+            if renewal.id not in written:
+                forget(renewal)
+                self._guarded(attempt.token_set, partial(_give_back, attempt, tokens))
+            elif self._queues.succeeded(attempt.token_set):
+                note_success(attempt.token_set)
+
+    def _fail(self, attempt: Attempt, answer: Answer, error: FlowError, token_set: TokenSet) -> None:
+        if not answer.was_sent:
+            give_lease_back(token_set, lease_owner=attempt.owner)
+            return
+        try:
+            with traced(
+                token_set.connection.server, kind=FlowTrace.Kind.REFRESH, connection=token_set.connection
+            ) as http:
+                status = None if isinstance(answer.outcome, FlowError) else answer.outcome.status
+                http.trace.add(
+                    "refresh", url=token_set.token_endpoint, status=status, duration_ms=round(answer.seconds * 1000)
+                )
+                raise error
+        except FlowError:
+            persistently(lambda: settle(attempt, error), seconds=attempt.patience_seconds)
+        finally:
+            self._queues.failed(token_set, now=attempt.now)
+
+    def _guarded(self, row: TokenSet, work: Callable[[TokenSet], Result]) -> Result | None:
+        """One row's trouble is that row's: it is written down and the others go on. F24."""
+        try:
+            return work(row)
+        except FlowError:  # recorded where it happened
+            self.outcome.failed += 1
+        except DatabaseError:
+            raise
+        except Exception:
+            _log.exception("refresh.row_failed", connection=str(row.connection_id))
+            self.outcome.failed += 1
+            quarantine(row, now=self._moment())
+        return None
+
+    def _read(self, ids: Sequence[UUID]) -> list[TokenSet]:
+        """Rows in this order, with what they need; servers and registrations are read once for a run."""
+        found = {row.pk: row for row in TokenSet.objects.filter(pk__in=ids).select_related("connection")}
+        servers = {row.connection.server_id for row in found.values()} - self._servers.keys()
+        self._servers |= McpServer.objects.in_bulk(servers) if servers else {}
+        named = {row.registration_id for row in found.values() if row.registration_id} - self._registrations.keys()
+        self._registrations |= ClientRegistration.objects.in_bulk(named) if named else {}
+        for row in found.values():
+            row.connection.server = self._servers[row.connection.server_id]
+            if row.registration_id:
+                row.registration = self._registrations[row.registration_id]
+        return [found[pk] for pk in ids if pk in found and found[pk].refresh_token_sealed]
+
+
+def _judged(attempt: Attempt, answer: Answer) -> TokenResponse:
+    if isinstance(answer.outcome, FlowError):
+        raise answer.outcome
+    return read_token_response(
+        answer.outcome,
+        requested_scope=attempt.token_set.scope,
+        received_at=attempt.now,
+        milliseconds=profile_of(attempt.token_set.connection.server.profile).milliseconds,
+    )
+
+
+def _sealed(attempt: Attempt, tokens: TokenResponse) -> Renewal:
+    return seal_renewal(
+        attempt.token_set,
+        tokens,
+        lease_owner=attempt.owner,
+        actor=attempt.actor,
+        trigger=attempt.trigger,
+        now=attempt.now,
+    )
+
+
+def _give_up(attempt: Attempt, _: TokenSet) -> None:
+    end(attempt, reason=OUTCOME_LOST)
+
+
+def _give_back(attempt: Attempt, tokens: TokenResponse, _: TokenSet) -> None:
+    give_back_unless_replaced(attempt, tokens)

@@ -1,0 +1,155 @@
+"""Hold requests back from an issuer that is down, that refuses us, or that refuses everybody. R6, R8.
+
+Nothing is written while all is well. A row appears with the first failure and goes with the next success.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Final
+
+from django.db import transaction
+from django.db.models import F
+
+from audit.events import AuditEvent
+from audit.record import record
+from connections.models import TokenSet
+from oauthflow.models import IssuerHealth
+from oauthflow.protocol.codes import Code
+from oauthflow.protocol.errors import ClientRefusedError, FlowError, MalformedResponseError, TransportError
+from oauthflow.protocol.retry_after import ServerUnavailableError
+
+FAILURES: Final = 5
+WINDOW: Final = timedelta(seconds=30)
+PROBE_EVERY: Final = timedelta(seconds=30)
+CLIENT_PROBE_EVERY: Final = timedelta(minutes=5)
+MASS_WINDOW: Final = timedelta(minutes=10)
+MASS_COUNT: Final = 20
+MASS_SHARE: Final = 0.2
+GUARD: Final = timedelta(hours=24)
+MASS_REFUSAL: Final = "mass_invalid_grant"
+_CLIENT_CODES: Final = frozenset({Code.INVALID_CLIENT, Code.UNAUTHORIZED_CLIENT})
+
+
+def require_open(token_set: TokenSet, *, now: datetime) -> bool:
+    """Let a request pass, unless this issuer is held back; one in 30 s (for a refused client: 5 min) may try.
+
+    Returns:
+        Whether it is such a try.
+
+    Raises:
+        ServerUnavailableError: The issuer has failed again and again.
+        ClientRefusedError: It refused us as a client a moment ago.
+    """
+    keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))
+    is_try = False
+    for found in IssuerHealth.objects.filter(pk__in=keys, paused_until__isnull=False):
+        again = CLIENT_PROBE_EVERY if found.client_id else PROBE_EVERY
+        mine = IssuerHealth.objects.filter(pk=found.pk, paused_until=found.paused_until, paused_until__lte=now).update(
+            paused_until=now + again
+        )
+        if not mine:
+            raise _held_back(found, now=now)
+        is_try = True
+    return is_try
+
+
+def is_held_back(token_set: TokenSet, *, now: datetime) -> bool:
+    """Say whether requests like this one are held back."""
+    keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))
+    return IssuerHealth.objects.filter(pk__in=keys, paused_until__gt=now).exists()
+
+
+def note_success(token_set: TokenSet) -> None:
+    """Forget the trouble; grants that had to pause because of it are due again."""
+    keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))
+    troubled = IssuerHealth.objects.filter(pk__in=keys, failures__gt=0)
+    was_paused = [found for found in troubled if found.paused_until is not None]
+    if troubled.update(failures=0, failing_since=None, reason="", paused_until=None) and was_paused:
+        TokenSet.objects.filter(issuer=token_set.issuer, next_attempt_at__isnull=False).update(next_attempt_at=None)
+
+
+def note_failure(token_set: TokenSet, error: FlowError, *, now: datetime) -> None:
+    """Count a failure that says something about the issuer or about us; hold requests back where it must be."""
+    if isinstance(error, ClientRefusedError):
+        _refuse_client(token_set, error, now=now)
+    elif isinstance(error, TransportError | MalformedResponseError):
+        _count(token_set, error, now=now)
+
+
+def may_end_grant(token_set: TokenSet, *, now: datetime) -> bool:
+    """Say whether an `invalid_grant` is to be believed; not where too many come at once.
+
+    The first 20 within 10 minutes are believed. From there on, where they are more than a fifth of the issuer's grants,
+    nobody is marked for a day, and the audit record says so once.
+    """
+    found = _row(token_set.issuer)
+    if found.guarded_until is not None and found.guarded_until > now:
+        return False
+    if found.refused_since is None or found.refused_since + MASS_WINDOW < now:
+        IssuerHealth.objects.filter(pk=found.pk).update(refusals=1, refused_since=now)
+        return True
+    IssuerHealth.objects.filter(pk=found.pk).update(refusals=F("refusals") + 1)
+    found.refresh_from_db()
+    grants = TokenSet.objects.filter(issuer=token_set.issuer).count() if found.refusals > MASS_COUNT else 0
+    if not grants or found.refusals <= MASS_SHARE * grants:
+        return True
+    with transaction.atomic():
+        unguarded = IssuerHealth.objects.filter(pk=found.pk, guarded_until=found.guarded_until)
+        if unguarded.update(guarded_until=now + GUARD):
+            _alert(token_set, reason=MASS_REFUSAL, count=found.refusals)
+    return False
+
+
+def _refuse_client(token_set: TokenSet, error: ClientRefusedError, *, now: datetime) -> None:
+    found = _row(token_set.issuer, token_set.client_id)
+    with transaction.atomic():
+        is_new = IssuerHealth.objects.filter(pk=found.pk, reason="").update(reason=error.code)
+        IssuerHealth.objects.filter(pk=found.pk).update(
+            failures=F("failures") + 1, paused_until=now + CLIENT_PROBE_EVERY
+        )
+        if is_new:
+            _alert(token_set, reason=error.code, count=1)
+
+
+def _count(token_set: TokenSet, error: FlowError, *, now: datetime) -> None:
+    found = _row(token_set.issuer)
+    mine = IssuerHealth.objects.filter(pk=found.pk)
+    if found.paused_until is None and (found.failing_since is None or found.failing_since + WINDOW < now):
+        mine.update(failures=1, failing_since=now)
+        return
+    mine.update(failures=F("failures") + 1)
+    wanted = timedelta(seconds=(error.retry_after or 0) if isinstance(error, ServerUnavailableError) else 0)
+    mine.filter(failures__gte=FAILURES).update(
+        reason=Code.TEMPORARILY_UNAVAILABLE, paused_until=now + max(PROBE_EVERY, wanted)
+    )
+
+
+def _held_back(found: IssuerHealth, *, now: datetime) -> FlowError:
+    if found.reason in _CLIENT_CODES:
+        return ClientRefusedError("refused a moment ago", code=Code(found.reason))
+    left = (found.paused_until - now).total_seconds() if found.paused_until else 0.0
+    return ServerUnavailableError("the issuer is held back after many failures", retry_after=max(1, ceil(left)))
+
+
+def _alert(token_set: TokenSet, *, reason: str, count: int) -> None:
+    record(
+        AuditEvent.TOKEN_REFRESH_FAILED,
+        server=token_set.connection.server.slug,
+        client=token_set.client_id,
+        reason=reason,
+        details={"issuer": token_set.issuer, "count": count, "outcome": "held back"},
+    )
+
+
+def _row(issuer: str, client_id: str = "") -> IssuerHealth:
+    found, _ = IssuerHealth.objects.get_or_create(
+        key=_key(issuer, client_id), defaults={"issuer": issuer, "client_id": client_id}
+    )
+    return found
+
+
+def _key(issuer: str, client_id: str = "") -> str:
+    return hashlib.sha256(f"{issuer}\n{client_id}".encode()).hexdigest()

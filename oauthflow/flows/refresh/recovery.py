@@ -1,0 +1,73 @@
+"""After a death: apply what the dead had kept, then refresh what they left behind. R3, R4, F11."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from audit.events import AuditEvent
+from audit.record import record
+from connections.models import Connection, TokenSet
+from connections.renewals import Renewal, store_renewals
+
+from . import owners, spool
+from .batch import Outcome, refresh_many
+
+SPOOL_UNREADABLE: Final = "spool_unreadable"
+_LIVE: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
+_reported: Final[set[str]] = set()
+
+
+def replay_spool() -> int:
+    """Write kept answers to rows that do not have them; remove files that are old and written. Return how many rows.
+
+    A line that does not open is left where it is, and the audit record says so once.
+    """
+    written = sum(_replay(path) for path in spool.files())
+    spool.forget_abandoned()
+    owners.forget_dead_files(older_than_seconds=spool.KEPT_SECONDS)
+    return written
+
+
+def recover_abandoned(*, now: datetime) -> Outcome:
+    """Take over from owners that died or froze; cheap where there are none."""
+    held = dict(TokenSet.objects.exclude(lease_owner="").values_list("lease_owner", "lease_expires_at"))
+    if not held:
+        return Outcome()
+    dead = owners.dead_among(held)
+    ended = Q(lease_expires_at__lte=Now()) | Q(lease_owner__in=dead)
+    left = TokenSet.objects.filter(ended, connection__status__in=_LIVE).exclude(lease_owner="")
+    if not left.exists():
+        return Outcome()
+    replay_spool()
+    rows = left.order_by("expires_at").values_list("pk", "issuer")
+    return refresh_many(rows, now=now, dead_owners=frozenset(dead))
+
+
+def _replay(path: Path) -> int:
+    lines = list(spool.lines_of(path))
+    newest = {renewal.id: renewal for renewal in lines if renewal is not None}
+    generations = dict(TokenSet.objects.filter(pk__in=newest).values_list("pk", "generation"))
+    missing = [one for one in newest.values() if generations.get(one.id, one.generation) < one.generation]
+    open_ones = [renewal for renewal in missing if spool.opens(renewal)]
+    if None in lines or len(open_ones) < len(missing):
+        _report(path, missing)
+    done = store_renewals(open_ones, replayed_by="") if open_ones else set()
+    if spool.is_old(path) and len(done) == len(missing) and None not in lines:
+        path.unlink(missing_ok=True)
+    return len(done)
+
+
+def _report(path: Path, missing: list[Renewal]) -> None:
+    if path.name in _reported:
+        return
+    _reported.add(path.name)
+    record(
+        AuditEvent.TOKEN_REFRESH_FAILED,
+        reason=SPOOL_UNREADABLE,
+        details={"target": path.name, "count": len(missing), "outcome": "skipped"},
+    )
