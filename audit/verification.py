@@ -10,9 +10,9 @@ from .amendments import AuditCheckpoint
 from .anchors import Anchors
 from .chain import BrokenLink, broken_links
 from .models import AuditHead, AuditRecord
+from .pages import ascending
 from .seals import checkpoint_holds, erasure_holds
 
-_PAGE = 1000
 Shown = Callable[[Iterator[AuditRecord], int], Iterator[AuditRecord]]
 
 
@@ -73,7 +73,8 @@ def problems(
         shown: Passes the records through, for example to draw progress.
     """
     noted = anchors or {}
-    records = shown(_records(span), span.last - span.after)
+    found = ascending(AuditRecord.objects.filter(sequence__lte=span.last), after=span.after)
+    records = shown(found, span.last - span.after)
     links = broken_links(
         records,
         head_sequence=span.last,
@@ -84,15 +85,6 @@ def problems(
         anchors=noted,
     )
     yield from concatenated(_bad_checkpoint(span), links, _cut_off(span, noted), _beyond_the_end())
-
-
-def _records(span: Span) -> Iterator[AuditRecord]:
-    """A page at a time: whoever stops at the first problem leaves no cursor behind."""
-    ascending = AuditRecord.objects.filter(sequence__lte=span.last).order_by("sequence")
-    page = list(ascending.filter(sequence__gt=span.after)[:_PAGE])
-    while page:
-        yield from page
-        page = list(ascending.filter(sequence__gt=page[-1].sequence)[:_PAGE])
 
 
 def _bad_checkpoint(span: Span) -> Iterator[BrokenLink]:

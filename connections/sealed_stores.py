@@ -78,12 +78,8 @@ class ModelStore:
         return self._rows.count()
 
     def rows(self) -> Iterator[Held]:
-        """A page at a time, so that no cursor stays open while rows are written."""
-        columns = self._rows.values_list("pk", *(field.attname for field in self._fields))
-        page = list(columns[:_PAGE])
-        while page:
-            yield from (Held(key, tuple(map(_plain, values))) for key, *values in page)
-            page = list(columns.filter(pk__gt=page[-1][0])[:_PAGE])
+        for row in self._ascending():
+            yield Held(row.pk, tuple(str.__str__(getattr(row, field.name).ciphertext) for field in self._fields))
 
     def replace(self, changes: Sequence[Change]) -> int:
         parameters: list[list[Any]] = [
@@ -100,13 +96,21 @@ class ModelStore:
         return 0
 
     def unopened(self) -> Iterator[str]:
-        bound = {name for field in self._fields for name in field.bound_to}
-        for row in self._rows.only("pk", *bound, *(field.name for field in self._fields)).iterator(chunk_size=_PAGE):
+        for row in self._ascending():
             for field in self._fields:
                 try:
                     getattr(row, field.name).reveal()
                 except SecretUnreadableError:
                     yield f"{self.name}.{field.name} {row.pk}"
+
+    def _ascending(self) -> Iterator[models.Model]:
+        """A page at a time, so that no cursor stays open while rows are written, or when the caller stops."""
+        bound = {name for field in self._fields for name in field.bound_to}
+        rows = self._rows.only("pk", *bound, *(field.name for field in self._fields))
+        page = list(rows[:_PAGE])
+        while page:
+            yield from page
+            page = list(rows.filter(pk__gt=page[-1].pk)[:_PAGE])
 
     def _statement(self) -> str:
         """All columns at once: a row has several, and each version of a long one is stored anew."""
@@ -125,10 +129,6 @@ class ModelStore:
     @property
     def _primary_key(self) -> models.Field[Any, Any]:
         return self._model._meta.pk
-
-
-def _plain(ciphertext: str) -> str:
-    return str.__str__(ciphertext)
 
 
 def _sealed_fields(model: type[models.Model]) -> list[SealedTextField]:

@@ -18,6 +18,7 @@ from audit.api import AuditRecordSerializer
 from audit.events import AuditEvent
 from audit.exports import CsvRenderer, JsonLinesRenderer
 from audit.models import AuditRecord, AuditRecordQuerySet
+from audit.pages import ascending
 from audit.progress import with_progress
 from audit.record import record
 
@@ -56,7 +57,7 @@ class Command(BaseCommand):
             with _target(options["output"], goes_on=done > 0, otherwise=self._print) as (write, is_headed):
                 # Recorded before the first line is out: an export that cannot be recorded does not happen.
                 record(AuditEvent.AUDIT_EXPORTED, details={"format": options["format"], "count": total})
-                entries = found.iterator(chunk_size=_CHUNK)
+                entries = ascending(found)
                 shown = with_progress(entries, total=total, label="Exporting", stream=sys.stderr)
                 for last, lines in _lines(shown, kind=options["format"], is_headed=is_headed):
                     write(lines)
