@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('audit', '0001_initial'),
+        ("audit", "0001_initial"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='auditrecord',
-            name='server',
-            field=models.CharField(blank=True, db_index=True, help_text='Slug of the MCP server.', max_length=80),
+            model_name="auditrecord",
+            name="server",
+            field=models.CharField(blank=True, db_index=True, help_text="Slug of the MCP server.", max_length=80),
         ),
     ]
