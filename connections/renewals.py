@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -22,7 +22,7 @@ from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .models import Connection, TokenSet
-from .sealing import Ciphertext, unseal
+from .sealing import unseal
 from .services import fitting_scope, refresh_due_at
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class Renewal:
 
     def as_line(self) -> str:
         """Return it as one line of a spool file."""
-        return json.dumps(asdict(self), default=_json, separators=(",", ":"))
+        said = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(said, default=_json, separators=(",", ":"))
 
 
 def seal_renewal(
@@ -183,11 +184,8 @@ def recordset(columns: Mapping[str, str]) -> str:
 
 
 def recordset_parameter(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows of `TokenSet` as that parameter, each value as the database stores it."""
-    fields = {field.attname: field for field in TokenSet._meta.local_concrete_fields}
-    fields |= {"token_set": fields["id"], "new_owner": fields["lease_owner"], "dead_owner": fields["lease_owner"]}
-    adapted = [{name: fields[name].get_db_prep_value(value, connection) for name, value in row.items()} for row in rows]
-    return json.dumps(adapted, default=_json, separators=(",", ":"))
+    """Return rows as that parameter, ids and times as the database stores them."""
+    return json.dumps(rows, default=_json if connection.vendor == "postgresql" else _sqlite, separators=(",", ":"))
 
 
 def database_clock(*, seconds: int = 0) -> str:
@@ -218,9 +216,7 @@ _REPLAY: Final = " ".join(
 
 
 def _row(renewal: Renewal) -> dict[str, Any]:
-    sealed = {name: Ciphertext(getattr(renewal, name)) for name in ("access_token_sealed", "refresh_token_sealed")}
-    named = {name: getattr(renewal, name) for name in (*_WRITTEN, "lease_owner")}
-    return {**named, **sealed, "token_set": renewal.id}
+    return {name: getattr(renewal, name) for name in (*_WRITTEN, "lease_owner")} | {"token_set": renewal.id}
 
 
 def _entry(renewal: Renewal) -> Entry:
@@ -241,3 +237,9 @@ def _entry(renewal: Renewal) -> Entry:
 
 def _json(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _sqlite(value: object) -> str:
+    if isinstance(value, UUID):
+        return value.hex
+    return str(connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value)

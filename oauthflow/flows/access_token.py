@@ -66,7 +66,8 @@ def usable_access_token(connection: Connection, *, now: datetime, refused: Secre
     if connection.status == Connection.Status.REAUTH_REQUIRED and still_works:
         return _given_out(connection, token_set, access_token, now=now)
     try:
-        refresh_connection(connection, now=now, trigger="refused" if is_refused else "use")
+        trigger = "refused" if is_refused else "use"
+        refresh_connection(connection, now=now, trigger=trigger, generation=token_set.generation)
     except FlowError as error:
         if still_works and not isinstance(error, SecretUnreadableError | IssuerChangedError):
             return _given_out(connection, token_set, access_token, now=now)

@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 _DATABASE_RETRY_SECONDS = 5
 
 
-def refresh_connection(connection: Connection, *, now: datetime, trigger: str, actor: User | None = None) -> Connection:
+def refresh_connection(
+    connection: Connection, *, now: datetime, trigger: str, actor: User | None = None, generation: int | None = None
+) -> Connection:
     """Renew the tokens of a connection, or wait for whoever is doing it.
 
     Args:
@@ -58,6 +60,7 @@ def refresh_connection(connection: Connection, *, now: datetime, trigger: str, a
         trigger: Why, for the record: use, refused, schedule, request. A person's request is tried even in the pause
             after a failure, and even with a grant that was refused before.
         actor: Who asked for it, None for the system.
+        generation: Of the tokens that the caller found wanting; newer ones are left as they are.
 
     Raises:
         AuthorizationRequiredError: The grant has ended or was never there; a person has to sign in.
@@ -74,6 +77,9 @@ def refresh_connection(connection: Connection, *, now: datetime, trigger: str, a
     )
     if token_set is None or not token_set.refresh_token_sealed:
         raise AuthorizationRequiredError("there is no refresh token", reason=connection.reason or "no_refresh_token")
+    if generation is not None and token_set.generation != generation:
+        connection.refresh_from_db()
+        return connection
     _check_worth_trying(token_set, trigger=trigger, now=now)
     attempt = Attempt(token_set, trigger, actor, now)
     try:

@@ -1,0 +1,74 @@
+"""Processes of the product beside the test, on the same database and with the same keys."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from pytest_django import Settings
+
+from .grants import ROOT
+
+
+class Victims:
+    """A process that makes victims. Each command is answered when its victim has ended."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        command = [sys.executable, "-m", "tests.chaos.victim"]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._answer() == "ready"
+
+    def start(self, command: str, *ids: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}|{' '.join(map(str, ids))}\n")
+        self._process.stdin.flush()
+
+    def ended(self) -> str:
+        return self._answer()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._process.stdout.close()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@pytest.fixture
+def victims(transactional_db: None, settings: Settings) -> Iterator[list[Victims]]:
+    """Two of them; the test itself may reach this machine too."""
+    settings.EGRESS_ALLOW = ("127.0.0.1",)
+    made = [Victims(_environment()) for _ in range(2)]
+    yield made
+    for one in made:
+        one.close()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    return kept | {
+        "DJANGO_SETTINGS_MODULE": "mcp_oauth_site.settings",
+        "DATA_DIR": str(settings.DATA_DIR),
+        "DEBUG": "true",
+        "EGRESS_ALLOW": "127.0.0.1",
+        "DATABASE_URL": _database_url(),
+    }
+
+
+def _database_url() -> str:
+    chosen = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{chosen['NAME']}"
+    return f"postgresql:///{chosen['NAME']}?host={quote(chosen['HOST'])}&user={chosen['USER']}&port={chosen['PORT']}"

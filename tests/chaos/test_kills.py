@@ -1,0 +1,108 @@
+"""A process is killed at an exact point of a refresh: what is lost, what is sent twice. Faults F01, F02, F09.
+
+The short form kills 28 processes. `CHAOS_KILLS=1000 scripts/test tests/chaos` is the long one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from audit.models import AuditRecord
+from connections.models import Connection, TokenSet
+from oauthflow.flows.refresh import refresh_connection
+from oauthflow.flows.refresh.recovery import recover_abandoned
+from oauthflow.flows.refresh_due import refresh_due
+from oauthflow.protocol.errors import TransportError
+from tests.product import free_port
+
+from .conftest import Victims
+from .grants import make_grants, seen, strict_server
+from .victim import PHASES
+
+pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
+
+ROUNDS = max(2, int(os.environ.get("CHAOS_KILLS", "28")) // (2 * len(PHASES)))
+AT_RISK = frozenset({"sent", "answer in socket", "answer read"})
+
+
+def numbers() -> list[str]:
+    return [f"{phase.replace(' ', '_')}_{number}" for phase in PHASES for number in range(ROUNDS)]
+
+
+def kill_each(victims: Victims, connections: list[Connection]) -> None:
+    for one in connections:
+        victims.start(one.label.rpartition("_")[0].replace("_", " "), one.pk)
+        assert victims.ended() == "killed", one.label
+        if one.label.endswith(f"_{ROUNDS - 1}"):
+            recover_abandoned(now=timezone.now())
+
+
+def lost_phases() -> set[str]:
+    lost = Connection.objects.exclude(status="active")
+    assert {one.reason for one in lost} <= {"refresh_outcome_lost"}
+    return {one.label.rpartition("_")[0].replace("_", " ") for one in lost}
+
+
+@pytest.mark.parametrize("grace", [10.0, 0.0])
+def test_nothing_is_lost_before_sending_and_after_spooling_and_elsewhere_only_without_grace(
+    victims: list[Victims], grace: float
+) -> None:
+    with strict_server(free_port(), grace=grace) as origin:
+        connections = make_grants(origin, numbers(), now=timezone.now())
+        kill_each(victims[0], connections)
+        saw = seen(origin)
+
+        assert lost_phases() <= (set() if grace else AT_RISK)
+        assert not TokenSet.objects.exclude(lease_owner="").exists()
+        # A token whose outcome nobody knows is sent again once, and no other is.
+        assert saw["most_uses"] <= 2
+        assert saw["used_twice"] <= ROUNDS * len(AT_RISK)
+        for one in Connection.objects.filter(status="active"):
+            refresh_connection(one, now=timezone.now(), trigger="request")
+        assert seen(origin)["dead"] == sorted(one.label for one in Connection.objects.exclude(status="active"))
+
+
+def test_of_two_processes_with_many_callers_each_token_is_used_once(victims: list[Victims]) -> None:
+    with strict_server(free_port(), latency=0.05) as origin:
+        connections = make_grants(origin, [f"shared{number}" for number in range(5)], now=timezone.now())
+        for rotation in range(3):
+            TokenSet.objects.update(expires_at=timezone.now(), obtained_at=timezone.now())
+            for one in victims:
+                one.start("crowd 10", *(connection.pk for connection in connections))
+            assert [one.ended() for one in victims] == ["done", "done"]
+            assert TokenSet.objects.filter(generation=rotation + 2).count() == len(connections)
+
+        saw = seen(origin)
+        assert (saw["requests"], saw["used_twice"], saw["parallel_same"], saw["dead"]) == (15, 0, 0, [])
+
+
+@contextmanager
+def read_only() -> Iterator[None]:
+    postgresql = connection.vendor == "postgresql"
+    on, off = ("SET default_transaction_read_only = on", "SET default_transaction_read_only = off")
+    with connection.cursor() as cursor:
+        cursor.execute(on if postgresql else "PRAGMA query_only = ON")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(off if postgresql else "PRAGMA query_only = OFF")
+
+
+def test_while_the_database_cannot_be_written_no_token_is_sent(victims: list[Victims]) -> None:
+    with strict_server(free_port()) as origin:
+        (first, *_) = make_grants(origin, [f"due{number}" for number in range(30)], now=timezone.now())
+        with read_only():
+            with pytest.raises(TransportError):
+                refresh_connection(first, now=timezone.now(), trigger="use")
+            assert refresh_due(now=timezone.now())["refreshed"] == 0
+            assert seen(origin)["requests"] == 0
+
+        assert refresh_due(now=timezone.now()) == {"refreshed": 30, "failed": 0}
+        assert AuditRecord.objects.filter(event="token.refreshed").count() == 30
