@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ Policy = McpServer.ConnectionPolicy
 Status = Connection.Status
 
 BACKGROUND_MARGIN = timedelta(minutes=15)
+KEEP_ALIVE = timedelta(days=1)
+_random = secrets.SystemRandom()
 LONGEST_SCOPE = 1000
 """Characters; what the columns for scopes hold."""
 
@@ -173,12 +176,20 @@ def store_grant(
 def refresh_due_at(tokens: TokenResponse, *, has_refresh_token: bool, now: datetime) -> datetime | None:
     """Return when the background should renew these tokens, or None where it cannot or need not.
 
-    A quarter of the life before the end and at least 15 minutes; half of the life where it is under 30 minutes.
+    A quarter of the life before the end and at least 15 minutes; half of the life where it is under 30 minutes. Up to
+    a tenth of the life earlier, so that what was obtained together is not due together. And within a day in any case:
+    a refresh token that nobody uses may end before its access token does.
     """
     if tokens.expires_at is None or not has_refresh_token:
         return None
     life = tokens.expires_at - now
-    return tokens.expires_at - (life / 2 if life < 2 * BACKGROUND_MARGIN else max(BACKGROUND_MARGIN, life / 4))
+    margin = life / 2 if life < 2 * BACKGROUND_MARGIN else max(BACKGROUND_MARGIN, life / 4)
+    return now + min(life - margin, KEEP_ALIVE) - min(life, KEEP_ALIVE) * due_spread()
+
+
+def due_spread() -> float:
+    """Return which part of a life, at most a tenth, these tokens are due earlier than others like them."""
+    return _random.uniform(0, 0.1)
 
 
 def lease_for_refresh(token_set: TokenSet, *, owner: str, seconds: int, dead_owner: str = "") -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from celery import shared_task
+import threading
+from typing import Any, Final
+
+from celery import shared_task, signals
 from django.utils import timezone
 
 from .flows.purge import purge_finished
 from .flows.purge_events import purge_events
+from .flows.refresh.watch import watch_for_the_dead
 from .flows.refresh_due import refresh_due
 
 
@@ -21,3 +25,18 @@ def purge_finished_requests() -> int:
 def refresh_due_tokens() -> dict[str, int]:
     """Renew what ends soon."""
     return refresh_due(now=timezone.now())
+
+
+@signals.worker_ready.connect(dispatch_uid="oauthflow.watch_for_the_dead")
+def start_watch(**kwargs: Any) -> None:
+    """Look after refreshes that died with their process, from the first moment and every two seconds."""
+    threading.Thread(target=watch_for_the_dead, args=(_stopping,), name="refresh-watch", daemon=True).start()
+
+
+@signals.worker_shutting_down.connect(dispatch_uid="oauthflow.watch_for_the_dead")
+def stop_watch(**kwargs: Any) -> None:
+    """Begin nothing new."""
+    _stopping.set()
+
+
+_stopping: Final = threading.Event()

@@ -24,6 +24,12 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     end_session()
 
 
+@pytest.fixture(autouse=True)
+def exact_due_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times that are drawn by lot in life are fixed here."""
+    monkeypatch.setattr("connections.services.due_spread", lambda: 0.0)
+
+
 @pytest.fixture
 def now() -> datetime:
     return datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

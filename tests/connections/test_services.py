@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
 from audit.models import AuditRecord
+from connections import services
 from connections.models import Connection, McpServer, TokenSet
 from connections.renewals import seal_renewal, store_renewals
 from connections.services import (
@@ -28,6 +29,7 @@ from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse
 
+DRAWN = services.due_spread
 TERMS = GrantTerms(
     issuer="https://as.example",
     token_endpoint="https://as.example/token",
@@ -134,13 +136,22 @@ def test_a_refusal_of_older_tokens_marks_nothing(granted: TokenSet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "before_end"), [(60, 30), (1740, 870), (1800, 900), (3600, 900), (86_400, 21_600), (None, None)]
+    ("seconds", "before_end"),
+    [(60, 30), (1740, 870), (1800, 900), (3600, 900), (86_400, 21_600), (None, None), (864_000, 777_600)],
 )
 def test_the_background_renews_in_time(now: datetime, seconds: int | None, before_end: int | None) -> None:
     due = refresh_due_at(tokens(now=now, seconds=seconds), has_refresh_token=True, now=now)
 
     assert due == (None if seconds is None or before_end is None else now + timedelta(seconds=seconds - before_end))
     assert refresh_due_at(tokens(now=now, seconds=seconds), has_refresh_token=False, now=now) is None
+
+
+def test_what_was_obtained_together_is_not_due_together(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "due_spread", DRAWN)
+    due = [refresh_due_at(tokens(now=now, seconds=3600), has_refresh_token=True, now=now) for _ in range(100)]
+
+    assert len(set(due)) == 100
+    assert all(now + timedelta(seconds=2340) <= one <= now + timedelta(seconds=2700) for one in due if one)
 
 
 @pytest.mark.parametrize(
