@@ -67,7 +67,12 @@ def test_no_secret_is_found_in_logs_files_answers_or_process_arguments(tmp_path:
         client.ask("POST", f"connections/{connection}/revoke")
         dump = "\n".join(_dump(Path(product.environment["DATA_DIR"]) / "site.sqlite3"))
 
-    places = {"log": product.log.read_text(), "arguments": arguments, "database": dump, "answers": "".join(client.heard)}
+    places = {
+        "log": product.log.read_text(),
+        "arguments": arguments,
+        "database": dump,
+        "answers": "".join(client.heard),
+    }
     for name, place in places.items():
         assert place, name
         for form in _forms(marker):
