@@ -1,0 +1,94 @@
+"""An issuer in trouble is left alone, and nobody is marked because of it. Faults F12, F14, F15, F16."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+
+from audit.models import AuditRecord
+from connections.models import Connection, TokenSet
+from oauthflow.flows.refresh import health
+from oauthflow.flows.refresh_due import refresh_due
+from tests.fakes.internet import Answer
+from tests.fakes.world import World
+
+
+@pytest.fixture
+def many(world: World, now: datetime) -> list[Connection]:
+    people = [User.objects.create_user(f"user{number}") for number in range(30)]
+    return [world.connect(person, now=now) for person in people]
+
+
+def due(now: datetime) -> datetime:
+    return now + timedelta(seconds=3000)
+
+
+# F16
+def test_during_an_outage_one_request_in_thirty_seconds_is_sent_and_all_come_back_after_it(
+    world: World, many: list[Connection], now: datetime
+) -> None:
+    server = world.authorization_server
+    server.refresh_answer = Answer(503)
+    moment = due(now)
+    for _ in range(120):
+        refresh_due(now=moment)
+        moment += timedelta(seconds=30)
+
+    assert len(server.refresh_requests) <= 150
+    assert not Connection.objects.filter(status="reauth_required").exists()
+    server.refresh_answer = None
+    for seconds in (0, 60, 120):
+        refresh_due(now=moment + timedelta(seconds=seconds))
+    assert Connection.objects.filter(status="active").count() == len(many)
+
+
+def test_retry_after_is_obeyed_for_the_whole_issuer(world: World, many: list[Connection], now: datetime) -> None:
+    world.authorization_server.refresh_answer = Answer(429, "", {"Retry-After": "600"})
+    refresh_due(now=due(now))
+    sent = len(world.authorization_server.refresh_requests)
+
+    refresh_due(now=due(now) + timedelta(seconds=599))
+    assert len(world.authorization_server.refresh_requests) == sent
+    refresh_due(now=due(now) + timedelta(seconds=601))
+    assert len(world.authorization_server.refresh_requests) == sent + 1
+
+
+# F14
+def test_a_refused_client_marks_nobody_alerts_once_and_is_tried_every_five_minutes(
+    world: World, many: list[Connection], now: datetime
+) -> None:
+    world.authorization_server.forgets_clients = True
+    refresh_due(now=due(now))
+    sent = len(world.authorization_server.refresh_requests)
+    assert sent <= 20
+    for seconds in range(10, 301, 10):
+        refresh_due(now=due(now) + timedelta(seconds=seconds))
+
+    assert len(world.authorization_server.refresh_requests) == sent + 1
+    assert not Connection.objects.filter(status="reauth_required").exists()
+    alerts = AuditRecord.objects.filter(event="token.refresh_failed", connection="")
+    assert [alert.reason for alert in alerts] == ["invalid_client"]
+
+
+# F15
+def test_when_a_server_refuses_everybody_at_most_twenty_are_believed(
+    world: World, many: list[Connection], now: datetime
+) -> None:
+    world.authorization_server.refresh_tokens.clear()
+    for seconds in range(0, 7200, 600):
+        refresh_due(now=due(now) + timedelta(seconds=seconds))
+
+    assert Connection.objects.filter(status="reauth_required").count() == 20
+    assert Connection.objects.filter(status="degraded", reason="invalid_grant").count() == 10
+    assert AuditRecord.objects.filter(reason=health.MASS_REFUSAL).count() == 1
+    assert TokenSet.objects.count() == 30
+
+
+def test_a_few_refusals_are_believed(world: World, many: list[Connection], now: datetime) -> None:
+    for token_set in TokenSet.objects.all()[:5]:
+        world.authorization_server.refresh_tokens.pop(token_set.refresh_token_sealed.reveal().reveal())
+
+    assert refresh_due(now=due(now)) == {"refreshed": 25, "failed": 5}
+    assert Connection.objects.filter(status="reauth_required").count() == 5

@@ -1,0 +1,227 @@
+"""What a dead or frozen owner leaves behind, and what survives it in the spool. Faults F01, F03, F08, F10, F11, F24."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError
+from django.db.models.functions import Now
+from pytest_django import Settings
+
+from audit.models import AuditRecord
+from connections.models import Connection, TokenSet
+from oauthflow.flows.refresh import batch, keep, owners, recovery, refresh_connection, spool
+from oauthflow.flows.refresh.recovery import recover_abandoned, replay_spool
+from oauthflow.flows.refresh_due import refresh_due
+from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
+from tests.fakes.internet import Answer
+from tests.fakes.world import World
+
+DEAD = "0123456789abcdef-000000000000-0"
+
+
+@pytest.fixture
+def connection(world: World, alice: User, now: datetime) -> Connection:
+    return world.connect(alice, now=now)
+
+
+@pytest.fixture(autouse=True)
+def folder(settings: Settings, tmp_path: Path) -> Iterator[Path]:
+    """A spool and locks of this test's own."""
+    owners.end_session()
+    settings.DATA_DIR = tmp_path
+    yield tmp_path / "spool"
+    owners.end_session()
+
+
+def abandon(owner: str = DEAD) -> None:
+    TokenSet.objects.update(lease_owner=owner, lease_expires_at=Now() + timedelta(seconds=60))
+
+
+def answers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.answer"))
+
+
+def test_a_refresh_leaves_its_answer_sealed_in_a_private_file(
+    connection: Connection, now: datetime, folder: Path
+) -> None:
+    refresh_connection(connection, now=now, trigger="use")
+
+    (path,) = folder.iterdir()
+    stored = TokenSet.objects.get()
+    assert path.name == f"{stored.pk.hex}.2.answer"
+    assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    text = path.read_text()
+    assert stored.access_token_sealed.reveal().reveal() not in text
+    assert str.__str__(stored.access_token_sealed.ciphertext) in text
+
+
+def test_without_a_place_for_the_answer_nothing_is_claimed_or_sent(
+    world: World, connection: Connection, now: datetime, folder: Path
+) -> None:
+    folder.write_text("in the way")
+
+    with pytest.raises(TransportError):
+        refresh_connection(connection, now=now, trigger="use")
+    assert world.authorization_server.refresh_requests == []
+    assert TokenSet.objects.get().lease_owner == ""
+
+
+def test_an_answer_that_was_kept_but_not_stored_is_stored_by_whoever_comes_next(
+    world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr("oauthflow.flows.refresh.single.keep_stored", lambda *_: exit())
+        with pytest.raises(SystemExit):
+            refresh_connection(connection, now=now, trigger="use")
+    owners.end_session()
+    assert TokenSet.objects.get().generation == 1
+
+    assert recover_abandoned(now=now).failed == 0
+    assert (TokenSet.objects.get().generation, TokenSet.objects.get().lease_owner) == (2, "")
+    assert len(world.authorization_server.refresh_requests) == 1
+    assert AuditRecord.objects.filter(event="token.refreshed").count() == 1
+    assert replay_spool() == 0
+
+
+def test_a_claimer_uses_the_answer_that_is_there(
+    world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = TokenSet.objects.values().get()
+    refresh_connection(connection, now=now, trigger="use")
+    # The database went back to what it was: a failover, a restored copy.
+    TokenSet.objects.update(**{name: value for name, value in before.items() if name != "id"})
+
+    refresh_connection(connection, now=now, trigger="use")
+
+    assert TokenSet.objects.get().generation == 2
+    assert len(world.authorization_server.refresh_requests) == 1
+
+
+def test_a_dead_owner_is_followed_and_its_token_sent_again_once(
+    world: World, connection: Connection, now: datetime
+) -> None:
+    abandon()
+    assert recover_abandoned(now=now) == batch.Outcome(refreshed=1)
+    assert len(world.authorization_server.refresh_requests) == 1
+    assert TokenSet.objects.get().generation == 2
+
+
+def test_a_caller_follows_a_dead_owner_too(world: World, connection: Connection, now: datetime) -> None:
+    abandon()
+    refresh_connection(connection, now=now, trigger="use")
+    assert TokenSet.objects.get().generation == 2
+
+
+def test_a_token_refused_after_a_death_is_called_lost(world: World, connection: Connection, now: datetime) -> None:
+    world.authorization_server.refresh_answer = Answer(400, {"error": "invalid_grant"})
+    abandon()
+    assert recover_abandoned(now=now) == batch.Outcome(failed=1)
+    found = Connection.objects.get()
+    assert (found.status, found.reason) == ("reauth_required", "refresh_outcome_lost")
+
+
+@pytest.mark.parametrize("by", ["watch", "caller"])
+def test_after_two_deaths_it_is_not_sent_a_third_time(
+    world: World, connection: Connection, now: datetime, by: str
+) -> None:
+    abandon(DEAD.removesuffix("0") + "1")
+    if by == "watch":
+        assert recover_abandoned(now=now) == batch.Outcome(failed=1)
+    else:
+        with pytest.raises(AuthorizationRequiredError):
+            refresh_connection(connection, now=now, trigger="use")
+    assert Connection.objects.get().reason == "refresh_outcome_lost"
+    assert world.authorization_server.refresh_requests == []
+
+
+def test_a_living_owner_is_left_alone_until_its_lease_ends(world: World, connection: Connection, now: datetime) -> None:
+    abandon(owners.new_owner())
+    assert recover_abandoned(now=now) == batch.Outcome()
+    assert world.authorization_server.refresh_requests == []
+    TokenSet.objects.update(lease_expires_at=Now())
+    assert recover_abandoned(now=now) == batch.Outcome(refreshed=1)
+
+
+# F03
+def test_who_slept_after_the_claim_sends_nothing(
+    world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oauthflow.flows.refresh.attempt.Attempt.send_before", lambda self: 0.0)
+    with pytest.raises(TransportError):
+        refresh_connection(connection, now=now, trigger="use")
+    assert world.authorization_server.refresh_requests == []
+    assert TokenSet.objects.get().lease_owner == ""
+
+
+# F08
+def test_while_the_database_is_away_the_answer_waits_for_it(
+    connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = [OperationalError(), OperationalError()]
+    stored = keep.store_renewals
+
+    def comes_back(renewals: object) -> object:
+        if refused:
+            raise refused.pop()
+        return stored(renewals)
+
+    class Outside:
+        in_atomic_block = False
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(keep, "connection", Outside())
+    monkeypatch.setattr(keep, "store_renewals", comes_back)
+    monkeypatch.setattr(keep.time, "sleep", lambda seconds: None)
+
+    refresh_connection(connection, now=now, trigger="use")
+    assert (TokenSet.objects.get().generation, refused) == (2, [])
+
+
+def test_a_file_that_does_not_open_is_skipped_and_recorded_once(
+    connection: Connection, now: datetime, folder: Path
+) -> None:
+    refresh_connection(connection, now=now, trigger="use")
+    folder.joinpath("torn.answer").write_text('{"id": "')
+    recovery._reported.clear()
+
+    assert replay_spool() == replay_spool() == 0
+    (entry,) = AuditRecord.objects.filter(reason="spool_unreadable")
+    assert entry.details["target"] == "torn.answer"
+    assert len(answers(folder)) == 2
+
+
+def test_old_files_go_once_they_are_written(
+    connection: Connection, now: datetime, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh_connection(connection, now=now, trigger="use")
+    replay_spool()
+    assert len(answers(folder)) == 1
+    monkeypatch.setattr(spool, "KEPT_SECONDS", -1)
+    folder.joinpath("x.reserved").touch()
+    replay_spool()
+    assert list(folder.iterdir()) == []
+
+
+# F24
+def test_a_poison_row_is_put_aside_after_five_tries_and_the_others_go_on(
+    world: World, alice: User, bob: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = world.connect(alice, now=now), world.connect(bob, now=now)
+    made = batch.request_of
+
+    def poisoned(row: TokenSet, *, now: datetime) -> object:
+        return made(row, now=now) if row.connection_id == good.pk else 1 / 0
+
+    monkeypatch.setattr(batch, "request_of", poisoned)
+    moment = now
+    for tries in range(5):
+        TokenSet.objects.update(refresh_due_at=now, next_attempt_at=None)
+        assert refresh_due(now=moment) == {"refreshed": 1, "failed": 1}, tries
+    bad.refresh_from_db()
+    assert (bad.status, bad.reason) == ("degraded", "refresh_quarantined")
