@@ -78,8 +78,11 @@ class ModelStore:
         return self._rows.count()
 
     def rows(self) -> Iterator[Held]:
-        for row in self._ascending():
-            yield Held(row.pk, tuple(str.__str__(getattr(row, field.name).ciphertext) for field in self._fields))
+        columns = self._rows.values_list("pk", *(field.attname for field in self._fields))
+        page = list(columns[:_PAGE])
+        while page:
+            yield from (Held(key, tuple(map(str.__str__, values))) for key, *values in page)
+            page = list(columns.filter(pk__gt=page[-1][0])[:_PAGE])
 
     def replace(self, changes: Sequence[Change]) -> int:
         parameters: list[list[Any]] = [
