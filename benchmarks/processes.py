@@ -32,14 +32,13 @@ def tree(root: int) -> list[int]:
 
 
 def cpu_seconds(root: int) -> float:
-    """Return the CPU time of a process tree: to the nanosecond while its threads live, in ticks of 10 ms otherwise."""
-    total = 0.0
-    for pid in tree(root):
-        fields = _stat(pid)
-        ticks = (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND if fields else 0.0
-        fine = sum(_thread_nanoseconds(pid)) / 1e9
-        total += fine if abs(fine - ticks) < 0.05 else ticks
-    return total
+    """Return the CPU time of a process tree: exact for those that live, threads that ended included.
+
+    Children of the root that have ended count in ticks of 10 ms: a database server starts one for each connection.
+    """
+    fields = _stat(root)
+    ended = (int(fields[13]) + int(fields[14])) / _TICKS_PER_SECOND if fields else 0.0
+    return ended + sum(_process_clock(pid) for pid in tree(root))
 
 
 def memory_mib(root: int) -> float:
@@ -111,9 +110,9 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _thread_nanoseconds(pid: int) -> Iterator[int]:
+def _process_clock(pid: int) -> float:
+    """Read the kernel's CPU clock of another process: what `clock_getcpuclockid` gives in C."""
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            yield int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0])
+        return time.clock_gettime((~pid << 3) | 2)
     except OSError:
-        return
+        return 0.0
