@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db.backends.sqlite3.base import DatabaseOperations
 
+from audit.correlation import begin_correlation
 from oauthflow.egress import blocking
 from oauthflow.flows.refresh import batch
 from oauthflow.flows.refresh.owners import end_session
@@ -28,6 +29,12 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
 def exact_due_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times that are drawn by lot in life are fixed here."""
     monkeypatch.setattr("connections.services.due_spread", lambda: 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _own_correlation() -> None:
+    """Each test begins like a request of its own: nobody acts yet."""
+    begin_correlation()
 
 
 @pytest.fixture

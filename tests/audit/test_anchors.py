@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ from audit.verification import problems, whole_chain
 
 
 @pytest.fixture
-def head_file(settings: Settings, tmp_path: Path) -> Path:
+def head_file(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # As if the last note had been a moment ago, however long this process has been running other tests.
+    monkeypatch.setattr(anchors._writer, "given_at", time.monotonic())
     settings.AUDIT_HEAD_FILE = tmp_path / "audit-head.log"
     return tmp_path / "audit-head.log"
 
