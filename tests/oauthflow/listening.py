@@ -20,7 +20,7 @@ from connections.api_tokens import issue_api_token
 from oauthflow.streams.application import EventStreams
 from oauthflow.streams.places import Places
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def program_of(user: User, *scopes: str) -> dict[str, str]:
@@ -61,6 +61,7 @@ class Heard:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
     may_send: asyncio.Event = field(default_factory=asyncio.Event)
+    began: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def frames(self) -> list[dict[str, str]]:
@@ -101,6 +102,7 @@ class Heard:
         return {"type": "http.disconnect"}
 
     async def take(self, message: dict[str, Any]) -> None:
+        self.began.set()
         await self.may_send.wait()
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -146,6 +148,8 @@ class Site:
         self._heard.append(heard)
         if reads:
             await heard.until(lambda now: bool(now.status))
+        else:
+            await asyncio.wait_for(heard.began.wait(), SECONDS)
         return heard
 
     async def close(self) -> None:
