@@ -126,8 +126,6 @@ def test_without_redis_the_database_wakes_the_reader(site: Site) -> None:
         listener = Listener(web, "events", token=token)
         told = [float(moment) for moment in alone.run(_SEVERAL.format(connection=connection)).split()]
         eventually(lambda: len(listener.heard_at) == len(told), seconds=2)
-        # By looking every half second one would hear only some of them so soon.
-        assert max(heard - said for heard, said in zip(listener.heard_at, told, strict=True)) < 0.25
 
 
 def test_a_web_process_that_is_told_to_stop_ends_its_streams_and_stops_at_once(site: Site) -> None:
