@@ -73,6 +73,16 @@ def append_many(entries: Sequence[Entry]) -> list[Link]:
     return links
 
 
+def lock_end() -> None:
+    """Take the lock on the end of the chain, which orders everything that is written under it, until the commit.
+
+    The row is made where a new site has none yet: without it there would be nothing to lock. On SQLite whoever writes
+    is alone anyway.
+    """
+    AuditHead.objects.get_or_create(pk=1)
+    AuditHead.objects.select_for_update().get(pk=1)
+
+
 def _take_numbers(cursor: Any, count: int) -> tuple[int, str]:
     """The UPDATE holds the row lock (PostgreSQL) or the write lock (SQLite) until the commit."""
     cursor.execute(TAKE_NUMBERS, [count])

@@ -74,6 +74,7 @@ CACHES: dict[str, dict[str, Any]] = {
 # ---- Django
 INSTALLED_APPS = [
     "mcp_oauth_site",
+    "authserver",  # without this line the site is no authorization server
     "oauthflow",
     "connections",
     "audit",

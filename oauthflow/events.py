@@ -14,8 +14,8 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
+from audit.append import lock_end
 from audit.events import AuditEvent
-from audit.models import AuditHead
 from connections.models import Connection
 
 from .event_wake import announce
@@ -81,8 +81,7 @@ def emit(event_type: EventType, connection: Connection, *, message: str = "", co
         code: One of our codes, where there is a reason.
     """
     with transaction.atomic():
-        # On SQLite whoever writes is alone anyway.
-        AuditHead.objects.select_for_update().filter(pk=1).first()
+        lock_end()
         event = _event(event_type, connection.pk, user_id=connection.user_id, server=connection.server.slug, code=code)
         event.message = message or event.message
         return _write([event])[0]

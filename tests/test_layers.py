@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import authserver.protocol
 import oauthflow.protocol
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +30,11 @@ def test_the_import_contracts_hold() -> None:
 
 
 def test_the_protocol_package_needs_no_framework() -> None:
-    names = [f"oauthflow.protocol.{module.name}" for module in pkgutil.iter_modules(oauthflow.protocol.__path__)]
+    names = [
+        f"{package.__name__}.{module.name}"
+        for package in (oauthflow.protocol, authserver.protocol)
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
     assert len(names) > 10
     program = [sys.executable, "-c", _WITHOUT_DJANGO, *names]
     finished = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -154,7 +154,6 @@ async def test_a_cursor_from_the_future_is_refused(alice: User) -> None:
         assert here.application.places.taken == 0
 
 
-@pytest.mark.scale
 async def test_events_of_concurrent_writers_arrive_in_the_order_of_their_cursors(
     connection: Connection, alice: User
 ) -> None:

@@ -127,7 +127,6 @@ async def test_a_full_process_sends_people_elsewhere(alice: User, bob: User) -> 
         assert (await here.listen(headers=await in_thread(program_of, bob))).status == 200
 
 
-@pytest.mark.scale
 async def test_who_reads_too_slowly_is_ended_and_goes_on_by_the_cursor(
     connection: Connection, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,7 +173,7 @@ handler500 = "mcp_oauth_site.pages.server_error"
 
 _TELLTALES: Final = (
     "Traceback", "hunter2", "SECRET_KEY", "INSTALLED_APPS", "DATABASES", "MIDDLEWARE", "django", "Python/", "uvicorn",
-    "site-packages", "Exception", "sqlite", "psycopg", "/work/", "urlpatterns", "5.2.",
+    "site-packages", "Exception", "sqlite", "psycopg", str(ROOT), "urlpatterns", "5.2.",
 )  # fmt: skip
 
 
