@@ -21,6 +21,7 @@ from oauthflow.flows.refresh.recovery import recover_abandoned
 from oauthflow.flows.refresh.watch import SECONDS
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.protocol.errors import TransportError
+from tests.faults import fault
 from tests.product import free_port
 
 from .conftest import Victims
@@ -55,6 +56,7 @@ def lost_phases() -> set[str]:
     return {one.label.rpartition("_")[0].replace("_", " ") for one in lost}
 
 
+@fault("F01")
 @pytest.mark.parametrize("grace", [10.0, 0.0])
 def test_nothing_is_lost_before_sending_and_after_spooling_and_elsewhere_only_without_grace(
     victims: list[Victims], grace: float
@@ -74,6 +76,7 @@ def test_nothing_is_lost_before_sending_and_after_spooling_and_elsewhere_only_wi
         assert seen(origin)["dead"] == sorted(one.label for one in Connection.objects.exclude(status="active"))
 
 
+@fault("F02")
 def test_of_two_processes_with_many_callers_each_token_is_used_once(victims: list[Victims]) -> None:
     with strict_server(free_port(), latency=0.05) as origin:
         connections = make_grants(origin, [f"shared{number}" for number in range(5)], now=timezone.now())
@@ -101,6 +104,7 @@ def read_only() -> Iterator[None]:
             cursor.execute(off if postgresql else "PRAGMA query_only = OFF")
 
 
+@fault("F09")
 def test_while_the_database_cannot_be_written_no_token_is_sent(victims: list[Victims]) -> None:
     with strict_server(free_port()) as origin:
         (first, *_) = make_grants(origin, [f"due{number}" for number in range(30)], now=timezone.now())

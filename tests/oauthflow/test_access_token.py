@@ -27,6 +27,7 @@ from oauthflow.protocol.errors import (
 from oauthflow.protocol.secret import Secret
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
+from tests.faults import fault
 from tests.requirements import requirement
 
 
@@ -80,6 +81,7 @@ def test_a_refusal_of_an_older_token_refreshes_nothing(world: World, connection:
 
 
 # R7, F12, F13
+@fault("F12", "F13")
 @requirement("X-12")
 @pytest.mark.parametrize(
     "answer",

@@ -13,6 +13,7 @@ from oauthflow.flows.refresh import health
 from oauthflow.flows.refresh_due import refresh_due
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
+from tests.faults import fault
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def due(now: datetime) -> datetime:
     return now + timedelta(seconds=3000)
 
 
-# F16
+@fault("F16")
 def test_during_an_outage_one_request_in_thirty_seconds_is_sent_and_all_come_back_after_it(
     world: World, many: list[Connection], now: datetime
 ) -> None:
@@ -55,7 +56,7 @@ def test_retry_after_is_obeyed_for_the_whole_issuer(world: World, many: list[Con
     assert len(world.authorization_server.refresh_requests) == sent + 1
 
 
-# F14
+@fault("F14")
 def test_a_refused_client_marks_nobody_alerts_once_and_is_tried_every_five_minutes(
     world: World, many: list[Connection], now: datetime
 ) -> None:
@@ -72,7 +73,7 @@ def test_a_refused_client_marks_nobody_alerts_once_and_is_tried_every_five_minut
     assert [alert.reason for alert in alerts] == ["invalid_client"]
 
 
-# F15
+@fault("F15")
 def test_when_a_server_refuses_everybody_at_most_twenty_are_believed(
     world: World, many: list[Connection], now: datetime
 ) -> None:

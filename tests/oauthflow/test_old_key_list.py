@@ -19,6 +19,7 @@ from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.protocol.errors import SecretUnreadableError
 from tests.fakes.world import World
+from tests.faults import fault
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
 
@@ -49,6 +50,7 @@ def _everything() -> list[object]:
     ]
 
 
+@fault("F20")
 def test_a_host_with_an_old_key_list_claims_sends_and_changes_nothing(
     world: World, alice: User, now: datetime, hosts: Hosts
 ) -> None:

@@ -19,6 +19,7 @@ from oauthflow.protocol.errors import AuthorizationRequiredError, StateError, Tr
 from tests.fakes.crowd import all_at_once
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
+from tests.faults import fault
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,7 +50,7 @@ def test_of_twenty_callbacks_with_one_code_one_is_redeemed(world: World, alice: 
     assert AuditRecord.objects.filter(event="callback.rejected").count() == 19
 
 
-# F02
+@fault("F02")
 def test_sixty_four_callers_of_one_due_token_cause_one_refresh_and_all_get_its_token(
     world: World, alice: User, now: datetime
 ) -> None:
@@ -66,7 +67,7 @@ def test_sixty_four_callers_of_one_due_token_cause_one_refresh_and_all_get_its_t
     assert {one.access_token for one in given if isinstance(one, UsableToken)} == {renewed.access_token_sealed.reveal()}
 
 
-# F12
+@fault("F12")
 @pytest.mark.parametrize(
     ("answer", "error"),
     [(Answer(503), TransportError), (Answer(400, {"error": "invalid_grant"}), AuthorizationRequiredError)],

@@ -25,6 +25,7 @@ from oauthflow.protocol.errors import (
 from oauthflow.protocol.secret import Secret
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
+from tests.faults import fault
 from tests.requirements import requirement
 
 
@@ -103,7 +104,7 @@ def test_a_loser_with_invalid_grant_takes_the_winners_tokens_and_deletes_nothing
     assert not AuditRecord.objects.filter(event="reauthorization.required").exists()
 
 
-# F03
+@fault("F03")
 def test_a_late_answer_does_not_overwrite_newer_tokens(world: World, connection: Connection, now: datetime) -> None:
     world.authorization_server.rotates = False
 
@@ -121,7 +122,7 @@ def test_a_late_answer_does_not_overwrite_newer_tokens(world: World, connection:
     assert world.authorization_server.revocations == []
 
 
-# F14
+@fault("F14")
 @requirement("X-12")
 def test_a_client_that_is_not_accepted_ends_no_grant_and_is_not_used_for_new_ones(
     world: World, connection: Connection, alice: User, now: datetime
@@ -190,7 +191,7 @@ def test_a_person_may_try_in_the_pause_and_after_a_refusal(world: World, connect
     assert refresh_connection(connection, now=now, trigger="request").status == "active"
 
 
-# F23
+@fault("F23")
 @pytest.mark.parametrize("deletes", [True, False])
 def test_tokens_that_arrive_after_a_disconnect_are_revoked_and_not_kept(
     world: World, connection: Connection, alice: User, now: datetime, deletes: bool

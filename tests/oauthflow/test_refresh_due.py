@@ -12,6 +12,7 @@ from connections.sealing import Ciphertext
 from oauthflow.flows.refresh_due import refresh_due
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
+from tests.faults import fault
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_what_cannot_or_need_not_be_renewed_is_never_due(world: World, alice: Us
     assert refresh_due(now=now + timedelta(days=3)) == {"refreshed": 0, "failed": 0}
 
 
-# F24
+@fault("F24")
 def test_a_row_that_does_not_open_and_a_refused_one_do_not_stop_the_others(
     world: World, alice: User, bob: User, administrator: User, now: datetime
 ) -> None:

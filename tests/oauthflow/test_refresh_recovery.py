@@ -20,6 +20,7 @@ from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
+from tests.faults import fault
 
 DEAD = "0123456789abcdef-000000000000-0"
 
@@ -60,6 +61,7 @@ def test_a_refresh_leaves_its_answer_sealed_in_a_private_file(
     assert str.__str__(stored.access_token_sealed.ciphertext) in text
 
 
+@fault("F10")
 def test_without_a_place_for_the_answer_nothing_is_claimed_or_sent(
     world: World, connection: Connection, now: datetime, folder: Path
 ) -> None:
@@ -88,6 +90,7 @@ def test_an_answer_that_was_kept_but_not_stored_is_stored_by_whoever_comes_next(
     assert replay_spool() == 0
 
 
+@fault("F11")
 def test_a_claimer_uses_the_answer_that_is_there(
     world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +150,7 @@ def test_a_living_owner_is_left_alone_until_its_lease_ends(world: World, connect
     assert recover_abandoned(now=now) == batch.Outcome(refreshed=1)
 
 
-# F03
+@fault("F03")
 def test_who_slept_after_the_claim_sends_nothing(
     world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +161,7 @@ def test_who_slept_after_the_claim_sends_nothing(
     assert TokenSet.objects.get().lease_owner == ""
 
 
-# F08
+@fault("F08")
 def test_while_the_database_is_away_the_answer_waits_for_it(
     connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +211,7 @@ def test_old_files_go_once_they_are_written(
     assert list(folder.iterdir()) == []
 
 
-# F24
+@fault("F24")
 def test_a_poison_row_is_put_aside_after_five_tries_and_the_others_go_on(
     world: World, alice: User, bob: User, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

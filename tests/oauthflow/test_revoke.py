@@ -18,6 +18,7 @@ from oauthflow.protocol.errors import AuthorizationRequiredError
 from oauthflow.protocol.secret import Secret
 from tests.fakes.internet import Answer, Call
 from tests.fakes.world import World
+from tests.faults import fault
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_after_a_disconnect_the_same_connection_can_be_made_again(
     assert usable_access_token(again, now=now).access_token
 
 
-# F23
+@fault("F23")
 def test_tokens_that_a_refresh_stores_meanwhile_are_revoked_as_well(
     world: World, connection: Connection, alice: User, now: datetime
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mcp_oauth_site.broker import HEARTBEAT_TASK
+from tests.faults import fault
 
 from .site import Site, ask, eventually, running_site
 
@@ -90,6 +91,7 @@ def _ask_while_redis_is_away(site: Site, token: str, connection: str) -> list[in
     return statuses
 
 
+@fault("F05")
 def test_a_paused_redis_degrades_and_hinders_nobody(site: Site) -> None:
     token, (connection,) = site.seed("paused")
     site.redis.pause()
@@ -109,6 +111,7 @@ def test_a_paused_redis_degrades_and_hinders_nobody(site: Site) -> None:
     _workers_take_messages(site, seconds=10)
 
 
+@fault("F05")
 def test_a_redis_that_was_killed_and_comes_back_empty_is_used_again_without_a_restart(site: Site) -> None:
     token, (connection,) = site.seed("killed")
     # Messages that a worker holds at this moment are what it cannot give back.
@@ -126,6 +129,7 @@ def test_a_redis_that_was_killed_and_comes_back_empty_is_used_again_without_a_re
     assert not [name for name, log in site.logs.items() if "process ended" in log.read_text()]
 
 
+@fault("F05")
 def test_emptying_redis_loses_nothing_but_messages(site: Site) -> None:
     token, (connection,) = site.seed("flushed")
     site.redis.client().flushall()
@@ -152,6 +156,7 @@ def test_a_message_that_is_no_json_is_skipped(site: Site, message: bytes) -> Non
     assert sum(log.read_text().count("process ended") for log in site.logs.values()) == ended
 
 
+@fault("F06")
 def test_two_beats_and_every_message_many_times_refresh_once(site: Site) -> None:
     token, connections = site.seed("twice", connections=10, due=True)
     with site.role("beat", "second-beat"):
@@ -165,6 +170,7 @@ def _refreshed(site: Site, name: str) -> dict[str, int]:
     return {token: count for token, count in site.upstream.seen.items() if token.startswith(f"refresh-{name}-")}
 
 
+@fault("F06")
 def test_without_any_beat_tokens_are_still_renewed_when_they_are_asked_for(site: Site) -> None:
     site.processes["beat"].send_signal(signal.SIGINT)
     site.processes["beat"].wait()
