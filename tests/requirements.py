@@ -22,6 +22,9 @@ PAGES: Final = {
     "OAUTH": "OAuth 2.1 draft 13",
     "RFC6749": "RFC 6749 §6 and OAuth 2.1 §4.3",
     "RFC9728": "RFC 9728 §3.3",
+    "RFCS": "the RFCs that the pages cite",
+    "2025": "basic/authorization of revision 2025-03-26",
+    "AS": "security notes, part A5: the authorization server",
 }
 
 
@@ -191,6 +194,59 @@ _REFRESH: Final = {
     ),
 }
 
+_CONSENT: Final = {
+    "P-01": _of_authserver("SC", "A person consents to each client before anybody is sent to a third party."),
+    "P-02": _of_authserver("SBP", "What each person allowed which client is kept, and looked at before going on."),
+    "P-03": _of_authserver("SBP", "The consent page names the client."),
+    "P-04": _of_authserver("SBP", "The consent page lists the scopes."),
+    "P-05": _of_authserver("SBP", "The consent page shows where the answer is sent."),
+    "P-06": _of_authserver("SBP", "The consent page has CSRF protection."),
+    "P-07": _of_authserver("SBP", "The consent page cannot be framed."),
+    "P-08": _of_authserver("SBP", "The consent is bound to a cookie that only this site can set, and to the client."),
+    "P-09": _of_authserver("SBP", "The redirect URI is compared exactly."),
+    "P-10": _of_authserver("SBP", "Each request to a third party has a fresh state."),
+    "P-11": _of_authserver("SBP", "That state is stored and its cookie set only after the consent."),
+    "P-12": _of_authserver("SBP", "What comes back is refused in any other browser."),
+    "P-13": _of_authserver("SBP", "That state works once and for a short time."),
+    "P-14": _of_authserver("2025", "Our tokens live no longer than the third party's grant they stand for."),
+}
+
+_OF_THE_RFCS: Final = {
+    "X-01": _of_authserver("RFCS", "Codes work once, shortly, for what they were made for; a replay ends all."),
+    "X-02": _of_authserver("RFCS", "Token responses are JSON that nobody may keep."),
+    "X-03": _of_authserver("RFCS", "Only codes, only S256; loopback redirect URIs may vary in the port alone."),
+    "X-04": _of_authserver("RFCS", "Refresh tokens rotate; a used one ends the family, but for a short grace."),
+    "X-05": _of_authserver("RFCS", "An unknown resource is invalid_target, and a token is for one resource."),
+    "X-06": _of_authserver("RFCS", "Access tokens are JWTs of RFC 9068, checked as RFC 8725 says."),
+    "X-07": _of_authserver("RFCS", "Introspection knows its callers and tells strangers nothing; both are announced."),
+    "X-08": _of_gateway("RFCS", "Protected-resource metadata names exactly the address that clients use."),
+    "X-09": _of_authserver("RFCS", "Errors travel in redirects only after client and redirect URI are known."),
+    "X-10": _of_authserver("RFCS", "Registration checks redirect schemes, limits, expires, and manages by token."),
+    "X-11": _of_authserver("RFCS", "Metadata and token endpoint can be read across origins, the authorization not."),
+}
+
+_OF_THE_SECURITY_NOTES: Final = {
+    "AS01": _of_authserver("AS", "No redirect URI but the registered one is accepted, and errors about it are pages."),
+    "AS02": _of_authserver("AS", "What anybody may register is limited in form, size, number and time."),
+    "AS03": _of_authserver("AS", "A client's name cannot hide where it sends people."),
+    "AS04": _of_authserver("AS", "Metadata documents are fetched guarded, after sign-in, and watched for changes."),
+    "AS05": _of_authserver("AS", "PKCE with S256 is required of every client."),
+    "AS06": _of_authserver("AS", "A code is redeemed once; a second time ends what came of it."),
+    "AS07": _of_authserver("AS", "A refresh token used twice is told from theft, and theft ends the family."),
+    "AS08": _of_authserver("AS", "Our own consent comes before any third party's sign-in, in one browser."),
+    "AS09": _of_authserver("AS", "No page of another site gets a code without a person's click."),
+    "AS10": _of_authserver("AS", "Consent cannot be altered, taken over or lost between two tabs."),
+    "AS11": _of_authserver("AS", "A token is for exactly one resource of ours."),
+    "AS12": _of_authserver("AS", "Forged tokens are refused without a request to anybody."),
+    "AS13": _of_authserver("AS", "Introspection tells only the token's own audience, and no stale news."),
+    "AS14": _of_authserver("AS", "Revoking one token of a grant ends all of it, for its own client or person."),
+    "AS15": _of_authserver("AS", "Nobody is redirected to an unverified client without a click."),
+    "AS16": _of_authserver("AS", "Grants and modes of the past are refused and not announced."),
+    "AS17": _of_authserver("AS", "The token endpoint takes forms only, and survives anything."),
+    "AS18": _of_authserver("AS", "Metadata is served for our own issuer only; iss goes with every answer."),
+    "AS19": _of_authserver("AS", "No client id can be taken for a person's subject."),
+}
+
 REQUIREMENTS: Final[dict[str, Requirement]] = {
     **_DISCOVERY,
     **_REGISTRATION,
@@ -199,6 +255,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     **_TOKENS,
     **_OUTBOUND_AND_LINKS,
     **_REFRESH,
+    **_CONSENT,
+    **_OF_THE_RFCS,
+    **_OF_THE_SECURITY_NOTES,
 }
 
 
