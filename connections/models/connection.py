@@ -146,3 +146,12 @@ class TokenSet(models.Model):
 
     def __str__(self) -> str:
         return f"tokens of {self.connection_id}, generation {self.generation}"
+
+    def awaits_refresh(self, *, now: datetime) -> bool:
+        """Say of a row that was read again what `due_for_refresh` asked, or whether somebody left it in the middle."""
+        if self.connection.status not in (Connection.Status.ACTIVE, Connection.Status.DEGRADED):
+            return False
+        if self.lease_owner:
+            return True
+        has_rested = self.next_attempt_at is None or self.next_attempt_at <= now
+        return self.refresh_due_at is not None and self.refresh_due_at <= now and has_rested

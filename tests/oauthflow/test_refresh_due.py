@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 
 from connections.models import Connection, TokenSet
 from connections.sealing import Ciphertext
+from oauthflow.flows.refresh.batch import Outcome, refresh_many
 from oauthflow.flows.refresh_due import refresh_due
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
@@ -63,3 +64,29 @@ def test_in_the_pause_after_a_failure_nothing_is_due(world: World, alice: User, 
     assert refresh_due(now=due + timedelta(seconds=299)) == {"refreshed": 0, "failed": 0}
     world.authorization_server.refresh_answer = None
     assert refresh_due(now=due + timedelta(seconds=300)) == {"refreshed": 1, "failed": 0}
+
+
+@fault("F06")
+@pytest.mark.parametrize("answer", [None, Answer(503), Answer(400, {"error": "invalid_grant"})])
+def test_what_another_run_with_the_same_list_was_done_with_is_left_alone(
+    world: World, alice: User, now: datetime, answer: Answer | None
+) -> None:
+    world.connect(alice, now=now)
+    world.authorization_server.refresh_answer = answer
+    rows = list(TokenSet.objects.values_list("pk", "issuer"))
+    due = now + timedelta(seconds=2700)
+
+    refresh_many(rows, now=due)
+    assert refresh_many(rows, now=due) == Outcome()
+    assert len(world.authorization_server.refresh_requests) == 1
+
+
+def test_a_connection_that_was_stopped_after_the_list_was_made_is_left_alone(
+    world: World, alice: User, now: datetime
+) -> None:
+    world.connect(alice, now=now)
+    rows = list(TokenSet.objects.values_list("pk", "issuer"))
+    Connection.objects.update(status="issuer_changed")
+
+    assert refresh_many(rows, now=now + timedelta(seconds=2700)) == Outcome()
+    assert world.authorization_server.refresh_requests == []

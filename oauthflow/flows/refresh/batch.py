@@ -252,8 +252,12 @@ class _Run:
         return None
 
     def _read(self, ids: Sequence[UUID]) -> list[TokenSet]:
-        """Rows in this order, with what they need; servers and registrations are read once for a run."""
-        found = {row.pk: row for row in TokenSet.objects.filter(pk__in=ids).select_related("connection")}
+        """Rows in this order, with what they need; servers and registrations are read once for a run.
+
+        Another run may have had the same list: what it renewed or put off since is left out.
+        """
+        rows, now = TokenSet.objects.filter(pk__in=ids).select_related("connection"), self._moment()
+        found = {row.pk: row for row in rows if row.awaits_refresh(now=now)}
         servers = {row.connection.server_id for row in found.values()} - self._servers.keys()
         self._servers |= McpServer.objects.in_bulk(servers) if servers else {}
         named = {row.registration_id for row in found.values() if row.registration_id} - self._registrations.keys()
