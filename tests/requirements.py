@@ -25,6 +25,7 @@ PAGES: Final = {
     "RFCS": "the RFCs that the pages cite",
     "2025": "basic/authorization of revision 2025-03-26",
     "AS": "security notes, part A5: the authorization server",
+    "K": "security notes, part A7: keys",
 }
 
 
@@ -148,13 +149,13 @@ _SCOPES: Final = {
 _TOKENS: Final = {
     "T-01": Requirement("AZ", "The token travels in the Authorization header of every request, never in the query."),
     "T-02": Requirement("AZ", "A server receives only tokens that its own authorization server issued."),
-    "T-03": _of_gateway("AZ", "Tokens are validated before the request is processed."),
-    "T-04": _of_gateway("AZ", "Only tokens issued for this resource are accepted."),
-    "T-05": _of_gateway("AZ", "No other token is accepted or passed on."),
+    "T-03": Requirement("AZ", "Tokens are validated before the request is processed."),
+    "T-04": Requirement("AZ", "Only tokens issued for this resource are accepted."),
+    "T-05": Requirement("AZ", "No other token is accepted or passed on."),
     "T-06": _of_gateway("SC", "The inbound token is not forwarded upstream."),
     "T-07": _of_gateway("AZ", "401 for tokens, 403 for scopes, 400 for malformed requests."),
     "T-08": Requirement("SC", "Tokens are encrypted at rest and absent from logs."),
-    "T-09": _of_authserver("SC", "Access tokens are short-lived."),
+    "T-09": Requirement("SC", "Access tokens are short-lived."),
     "T-10": _of_authserver("SC", "Refresh tokens of public clients rotate."),
     "T-11": Requirement("AZ", "Refresh tokens stay secret, and a response without one is no error."),
     "T-12": Requirement(
@@ -216,8 +217,8 @@ _OF_THE_RFCS: Final = {
     "X-02": _of_authserver("RFCS", "Token responses are JSON that nobody may keep."),
     "X-03": _of_authserver("RFCS", "Only codes, only S256; loopback redirect URIs may vary in the port alone."),
     "X-04": _of_authserver("RFCS", "Refresh tokens rotate; a used one ends the family, but for a short grace."),
-    "X-05": _of_authserver("RFCS", "An unknown resource is invalid_target, and a token is for one resource."),
-    "X-06": _of_authserver("RFCS", "Access tokens are JWTs of RFC 9068, checked as RFC 8725 says."),
+    "X-05": Requirement("RFCS", "An unknown resource is invalid_target, and a token is for one resource."),
+    "X-06": Requirement("RFCS", "Access tokens are JWTs of RFC 9068, checked as RFC 8725 says."),
     "X-07": _of_authserver("RFCS", "Introspection knows its callers and tells strangers nothing; both are announced."),
     "X-08": _of_gateway("RFCS", "Protected-resource metadata names exactly the address that clients use."),
     "X-09": _of_authserver("RFCS", "Errors travel in redirects only after client and redirect URI are known."),
@@ -236,15 +237,16 @@ _OF_THE_SECURITY_NOTES: Final = {
     "AS08": _of_authserver("AS", "Our own consent comes before any third party's sign-in, in one browser."),
     "AS09": _of_authserver("AS", "No page of another site gets a code without a person's click."),
     "AS10": _of_authserver("AS", "Consent cannot be altered, taken over or lost between two tabs."),
-    "AS11": _of_authserver("AS", "A token is for exactly one resource of ours."),
-    "AS12": _of_authserver("AS", "Forged tokens are refused without a request to anybody."),
+    "AS11": Requirement("AS", "A token is for exactly one resource of ours."),
+    "AS12": Requirement("AS", "Forged tokens are refused without a request to anybody."),
     "AS13": _of_authserver("AS", "Introspection tells only the token's own audience, and no stale news."),
-    "AS14": _of_authserver("AS", "Revoking one token of a grant ends all of it, for its own client or person."),
+    "AS14": Requirement("AS", "Revoking one token of a grant ends all of it, for its own client or person."),
     "AS15": _of_authserver("AS", "Nobody is redirected to an unverified client without a click."),
     "AS16": _of_authserver("AS", "Grants and modes of the past are refused and not announced."),
     "AS17": _of_authserver("AS", "The token endpoint takes forms only, and survives anything."),
     "AS18": _of_authserver("AS", "Metadata is served for our own issuer only; iss goes with every answer."),
-    "AS19": _of_authserver("AS", "No client id can be taken for a person's subject."),
+    "AS19": Requirement("AS", "No client id can be taken for a person's subject."),
+    "K05": Requirement("K", "A token of another environment with the same keys is no token here."),
 }
 
 REQUIREMENTS: Final[dict[str, Requirement]] = {

@@ -100,6 +100,10 @@ class McpClient(models.Model):
                 condition=Q(kind="metadata_document", client_id__startswith="https://")
                 | (~Q(kind="metadata_document") & ~Q(client_id__startswith="https://")),
             ),
+            # A subject of ours begins like this: no program's token may be taken for a person's. RFC 9700 §4.15, AS19.
+            models.CheckConstraint(
+                name="no_client_id_looks_like_a_subject", condition=~Q(client_id__startswith="user:")
+            ),
         )
 
     def __str__(self) -> str:

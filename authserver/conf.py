@@ -1,0 +1,50 @@
+"""Settings of the authorization server: names with units, each with the reason for its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+
+@dataclass(frozen=True, slots=True)
+class AuthserverConfiguration:
+    """What `AUTHSERVER` in the settings may change.
+
+    Attributes:
+        code_seconds: A program redeems its code at once; longer only helps a thief. V10.4.3.
+        access_token_seconds: 900 to 3600. Short, because others check these tokens without asking us. T-09.
+        refresh_window_seconds: 0 to 60. How long the token before the newest still gives the same answer, for clients
+            that lost an answer or ask twice at once; 0 takes every second use for theft. X-04.
+        family_days: How long a grant can be renewed before the person is asked again.
+        revocation_check_seconds: How old what this process knows of revocations may be at most.
+    """
+
+    code_seconds: int = 60
+    access_token_seconds: int = 900
+    refresh_window_seconds: int = 10
+    family_days: int = 90
+    revocation_check_seconds: float = 0.5
+
+
+def authserver_configuration() -> AuthserverConfiguration:
+    """Read `settings.AUTHSERVER`.
+
+    Raises:
+        ImproperlyConfigured: It has a name that does not exist, or a number outside its range.
+    """
+    given: dict[str, Any] = getattr(settings, "AUTHSERVER", {})
+    if unknown := given.keys() - {field.name for field in fields(AuthserverConfiguration)}:
+        raise ImproperlyConfigured(f"AUTHSERVER has no setting {sorted(unknown)[0]}.")
+    chosen = replace(AuthserverConfiguration(), **given)
+    for name, least, most in (("access_token_seconds", 900, 3600), ("refresh_window_seconds", 0, 60)):
+        if not least <= getattr(chosen, name) <= most:
+            raise ImproperlyConfigured(f"AUTHSERVER {name} has to be {least} to {most}.")
+    return chosen
+
+
+def issuer() -> str:
+    """Who we are to clients: `PUBLIC_URL` and nothing else."""
+    return str(settings.PUBLIC_URL)

@@ -1,0 +1,70 @@
+"""The resources that tokens can be asked for: our gateway's servers, our REST API, and those of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from django.conf import settings
+
+from connections.models import McpServer
+from connections.models.api_token import ApiScope
+
+from .models import ProtectedResource
+
+GATEWAY_SCOPE: Final = "mcp:access"
+"""The one scope of a server behind the gateway: use it as the person may."""
+
+_GATEWAY_SCOPES: Final = {GATEWAY_SCOPE: "Use this server and its tools in your name"}
+_API_SCOPES: Final = {
+    ApiScope.SERVERS_READ.value: "See which servers you may use",
+    ApiScope.SERVERS_WRITE.value: "Change servers, as far as you may",
+    ApiScope.CONNECTIONS_READ.value: "See your connections",
+    ApiScope.CONNECTIONS_WRITE.value: "Connect and disconnect in your name",
+    ApiScope.TOKENS_RELEASE.value: "Take the access tokens of your connections",
+    ApiScope.TOOLS_CALL.value: "Call tools of your servers",
+    ApiScope.AUDIT_READ.value: "Read the audit record, as far as you may",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something that our access tokens can be for.
+
+    Attributes:
+        uri: Its identifier, and the `aud` of its tokens, character by character.
+        name: For people.
+        scopes: Each scope that it knows, with what it means in words.
+        server: The server behind the gateway, or None.
+    """
+
+    uri: str
+    name: str
+    scopes: Mapping[str, str]
+    server: McpServer | None = None
+
+
+def api_resource() -> str:
+    """The audience of tokens for our own REST API; no gateway's, so neither is good at the other. AS11."""
+    return f"{settings.PUBLIC_URL}/api/v1"
+
+
+def gateway_resource(slug: str) -> str:
+    """The audience of tokens for one server behind the gateway."""
+    return f"{settings.PUBLIC_URL}/mcp/{slug}"
+
+
+def find_resource(uri: str) -> Resource | None:
+    """Return the resource of exactly that name, or None: what begins like one is none. RFC 8707 §2; AS11, X-05."""
+    if uri == api_resource():
+        return Resource(uri, "The programming interface of this site", _API_SCOPES)
+    slug = uri.removeprefix(gateway_resource(""))
+    if slug != uri:
+        servers = McpServer.objects.filter(gateway_enabled=True).exclude(status=McpServer.Status.INACTIVE)
+        server = servers.filter(slug=slug).first()
+        return Resource(uri, server.name, _GATEWAY_SCOPES, server) if server and server.slug == slug else None
+    external = ProtectedResource.objects.filter(resource=uri, is_active=True).first()
+    if external is None or external.resource != uri:
+        return None
+    return Resource(uri, external.name, external.scopes)

@@ -1,0 +1,102 @@
+"""What this process knows of revocations: looked up again before it is half a second old."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.utils import timezone
+
+from .conf import authserver_configuration
+from .models import Revocation, RevocationEpoch, Subject
+
+Result = TypeVar("Result")
+
+# Somebody may be deactivated by a statement that tells nobody: all is read again at least this often.
+_EVERYTHING_SECONDS: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Revoked:
+    """What was revoked at one moment. A new object means that something may have changed.
+
+    Attributes:
+        values: See `authserver.models.Revocation`.
+        subjects: The `sub` of people who are deactivated.
+        epoch: The counter that was read with it.
+    """
+
+    values: frozenset[str] = frozenset()
+    subjects: frozenset[str] = frozenset()
+    epoch: int = -1
+    read_at: float = field(default_factory=time.monotonic)
+
+
+class RevokedReader:
+    """Gives the newest `Revoked`, asking the database at most twice a second: one row while nothing happened."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._latest, self._checked_at = Revoked(), float("-inf")
+
+    def forget(self) -> None:
+        """Ask anew the next time; for a process that became another one, and for tests."""
+        with self._lock:
+            self._forget()
+
+    def read(self) -> Revoked:
+        """Return it, asking the database if it is time."""
+        if self._is_fresh():
+            return self._latest
+        with self._lock:
+            if not self._is_fresh():
+                # Before the question: what is committed after it is not in the answer.
+                asked_at = time.monotonic()
+                self._latest = self._asked()
+                self._checked_at = asked_at
+            return self._latest
+
+    async def aread(self) -> Revoked:
+        """The same in an event loop, which goes on meanwhile."""
+        return self._latest if self._is_fresh() else await in_thread(self.read)
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._checked_at < authserver_configuration().revocation_check_seconds
+
+    def _asked(self) -> Revoked:
+        # The counter first: a revocation that comes in between is then found by the next look.
+        epoch = RevocationEpoch.objects.filter(pk=1).values_list("number", flat=True).first() or 0
+        if epoch == self._latest.epoch and time.monotonic() - self._latest.read_at < _EVERYTHING_SECONDS:
+            return self._latest
+        values = Revocation.objects.filter(until__gt=timezone.now()).values_list("value", flat=True)
+        subjects = Subject.objects.filter(user__is_active=False).values_list("sub", flat=True)
+        found = Revoked(frozenset(values), frozenset(subjects), epoch)
+        latest = self._latest
+        if (latest.values, latest.subjects, latest.epoch) == (found.values, found.subjects, epoch):
+            object.__setattr__(latest, "read_at", found.read_at)
+            return latest
+        return found
+
+
+async def in_thread(call: Callable[[], Result]) -> Result:
+    """Run something that asks the database beside the event loop, and let go of the connection."""
+
+    def asked() -> Result:
+        try:
+            return call()
+        finally:
+            if not connection.in_atomic_block:
+                connection.close()
+
+    return await sync_to_async(asked, thread_sensitive=False)()
+
+
+REVOKED: Final = RevokedReader()
