@@ -25,6 +25,7 @@ class AuditEvent(models.TextChoices):
     SERVER_CHANGED = "server.changed"
     SERVER_DELETED = "server.deleted"
     EGRESS_BLOCKED = "egress.blocked"
+    WEBHOOK_CHANGED = "webhook.changed"
     CONSENT_GRANTED = "consent.granted"
     CONSENT_DENIED = "consent.denied"
     CLIENT_GRANT_REVOKED = "client_grant.revoked"

@@ -12,6 +12,7 @@ from .flows.purge import purge_finished
 from .flows.purge_events import purge_events
 from .flows.refresh.watch import watch_for_the_dead
 from .flows.refresh_due import refresh_due
+from .flows.webhooks.watch import watch_webhooks
 
 
 @shared_task
@@ -27,14 +28,15 @@ def refresh_due_tokens() -> dict[str, int]:
     return refresh_due(now=timezone.now())
 
 
-@signals.worker_ready.connect(dispatch_uid="oauthflow.watch_for_the_dead")
-def start_watch(**kwargs: Any) -> None:
-    """Look after refreshes that died with their process, from the first moment and every two seconds."""
+@signals.worker_ready.connect(dispatch_uid="oauthflow.start_watches")
+def start_watches(**kwargs: Any) -> None:
+    """Look after refreshes that died with their process, and after webhooks, from the first moment and all the time."""
     threading.Thread(target=watch_for_the_dead, args=(_stopping,), name="refresh-watch", daemon=True).start()
+    threading.Thread(target=watch_webhooks, args=(_stopping,), name="webhook-watch", daemon=True).start()
 
 
-@signals.worker_shutting_down.connect(dispatch_uid="oauthflow.watch_for_the_dead")
-def stop_watch(**kwargs: Any) -> None:
+@signals.worker_shutting_down.connect(dispatch_uid="oauthflow.stop_watches")
+def stop_watches(**kwargs: Any) -> None:
     """Begin nothing new."""
     _stopping.set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from .api import connections, documents, events, oauth, servers, tools
+from .api import connections, documents, events, oauth, servers, tools, webhooks
 
 app_name = "api"
 
@@ -26,6 +26,9 @@ urlpatterns = [
     path("oauth/status/<str:state>", oauth.AuthorizationStatusView.as_view(), name="oauth_status"),
     path("oauth/complete", oauth.CompleteView.as_view(), name="oauth_complete"),
     path("servers/<slug:slug>/check", servers.ServerCheckView.as_view(), name="server_check"),
+    path("webhooks", webhooks.WebhooksView.as_view(), name="webhooks"),
+    path("webhooks/<uuid:webhook_id>", webhooks.WebhookView.as_view(), name="webhook"),
+    path("webhooks/<uuid:webhook_id>/test", webhooks.WebhookTestView.as_view(), name="webhook_test"),
     path("schema", documents.SchemaView.as_view(), name="schema"),
     path("docs", documents.DocumentationView.as_view(), name="docs"),
 ]

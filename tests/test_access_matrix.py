@@ -25,7 +25,7 @@ from audit.record import record
 from connections.models import Connection, McpServer, TokenSet
 from connections.models.api_token import ApiScope
 from oauthflow.flows.start_authorization import start_authorization
-from oauthflow.models import AuthorizationRequest
+from oauthflow.models import AuthorizationRequest, Webhook, WebhookDelivery
 from tests.fakes.world import World
 from tests.requirements import requirement
 from tests.rest_clients import anonymous, in_browser, with_token
@@ -44,9 +44,10 @@ class Named:
     slug: str
     state: str
     name: str = "search"
+    webhook_id: str = ""
 
     def address(self, path: str) -> str:
-        for parameter in ("connection_id", "slug", "state", "name"):
+        for parameter in ("connection_id", "slug", "state", "name", "webhook_id"):
             path = path.replace(f"{{{parameter}}}", getattr(self, parameter))
         return path
 
@@ -110,6 +111,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         ApiScope.SERVERS_WRITE, lambda named: {"document": {"mcpServers": {}}}, strangers=_FORBIDDEN
     ),
     "GET /api/v1/servers/export": Operation(ApiScope.SERVERS_READ, strangers=_FORBIDDEN),
+    "GET /api/v1/webhooks": Operation(ApiScope.CONNECTIONS_READ, strangers=_OPEN),
+    "POST /api/v1/webhooks": Operation(
+        ApiScope.CONNECTIONS_WRITE, lambda named: {"url": "https://10.0.0.1/", "site_wide": True}, strangers=_FORBIDDEN
+    ),
+    "GET /api/v1/webhooks/{webhook_id}": Operation(ApiScope.CONNECTIONS_READ),
+    "PATCH /api/v1/webhooks/{webhook_id}": Operation(
+        ApiScope.CONNECTIONS_WRITE, lambda named: {"description": "Mine now", "rotate_secret": True}
+    ),
+    "DELETE /api/v1/webhooks/{webhook_id}": Operation(ApiScope.CONNECTIONS_WRITE),
+    "POST /api/v1/webhooks/{webhook_id}/test": Operation(ApiScope.CONNECTIONS_WRITE),
     "GET /api/v1/audit/events": Operation(ApiScope.AUDIT_READ, strangers=_OPEN),
 }
 
@@ -123,13 +134,16 @@ def alices(world: World, alice: User) -> Named:
     TokenSet.objects.update(obtained_at=timezone.now() - timedelta(minutes=5))
     state = start_authorization(connection, user=alice, now=timezone.now(), manual=True).state.reveal()
     record(AuditEvent.TOKEN_RELEASED, actor=alice, server=_MARK, connection=connection)
+    webhook = Webhook.objects.create(
+        owner=alice, url=f"https://{_MARK}.example/hook", description=_MARK, created_at=timezone.now()
+    )
     world.internet.calls.clear()
-    return Named(str(connection.pk), _MARK, state)
+    return Named(str(connection.pk), _MARK, state, webhook_id=str(webhook.pk))
 
 
 @pytest.fixture
 def nothing() -> Named:
-    return Named(str(uuid4()), "no-such-server", "x" * 43)
+    return Named(str(uuid4()), "no-such-server", "x" * 43, webhook_id=str(uuid4()))
 
 
 @pytest.fixture
@@ -160,6 +174,8 @@ def _everything() -> list[object]:
         list(Connection.objects.values()),
         list(TokenSet.objects.values()),
         list(AuthorizationRequest.objects.values()),
+        list(Webhook.objects.values()),
+        list(WebhookDelivery.objects.values()),
     ]
 
 

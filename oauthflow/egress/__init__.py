@@ -5,6 +5,7 @@ from .asynchronous import guarded_client_factory, guarded_http_client
 from .blocking import NOISY_LOGGERS
 from .exchange import Egress
 from .limits import Limits
+from .resolve import judge_url
 from .token_sender import Answer, Sender, open_sender
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Sender",
     "guarded_client_factory",
     "guarded_http_client",
+    "judge_url",
     "open_sender",
     "parse_allowance",
     "require_url",

@@ -19,7 +19,7 @@ class Limits:
     """Bounds of one exchange.
 
     Attributes:
-        max_bytes: Size of the body, both as sent and after decompression.
+        max_bytes: Size of the body, both as sent and after decompression. 0: the body is left unread.
         connect_seconds: Name look-up, connection and TLS handshake together.
         first_byte_seconds: From the end of the request to the first byte of the response.
         total_seconds: Everything, redirects included.
@@ -39,6 +39,7 @@ class Limits:
     REVOCATION: ClassVar[Limits]
     CLIENT_METADATA: ClassVar[Limits]
     MCP: ClassVar[Limits]
+    WEBHOOK: ClassVar[Limits]
 
 
 Limits.METADATA = Limits(128 * 1024)
@@ -51,6 +52,8 @@ Limits.REVOCATION = Limits(64 * 1024)
 Limits.CLIENT_METADATA = Limits(5 * 1024, max_redirects=0)
 # Tool results carry images and files; event streams are bounded per event by the SDK as well.
 Limits.MCP = Limits(16 * 1024 * 1024, total_seconds=60.0)
+# The status says it all.
+Limits.WEBHOOK = Limits(0, first_byte_seconds=10.0, max_redirects=0)
 
 
 class Budget:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import queue
 import socket
 import threading
 
 from ..protocol.errors import ResponseTimeoutError, TransportError
-from .addresses import Address, Allowance, literal_address, require_addresses
-from .limits import Budget
+from ..protocol.urls import ParsedUrl
+from .addresses import Address, Allowance, literal_address, require_addresses, require_url
+from .limits import Budget, Limits
 
 
 def lookup(host: str) -> list[Address]:
@@ -42,6 +44,22 @@ def resolve(host: str, *, port: int, plain: bool, seconds: float) -> list[Addres
     addresses = [literal] if literal and host == str(literal) else _lookup_within(seconds, host=host)
     require_addresses(addresses, host=host, port=port, plain=plain, allowed=Allowance.current())
     return addresses
+
+
+def judge_url(text: str) -> ParsedUrl:
+    """Take an address apart that somebody wants us to send to later, and refuse one that leads inside.
+
+    A name that does not resolve now passes: it is judged again whenever something is sent.
+
+    Raises:
+        BlockedUrlError: Not a canonical http or https URL, or not one that may be reached from here.
+
+    Spec: U-01, U-02, U-03.
+    """
+    url = require_url(text, allowed=Allowance.current())
+    with contextlib.suppress(TransportError):
+        resolve(url.host, port=url.port, plain=url.scheme == "http", seconds=Limits.METADATA.connect_seconds)
+    return url
 
 
 def _lookup_within(seconds: float, *, host: str) -> list[Address]:

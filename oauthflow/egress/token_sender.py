@@ -1,4 +1,4 @@
-"""Many token requests at once: one thread, one event loop, kept connections, the same guard."""
+"""Many POST requests at once: one thread, one event loop, kept connections, the same guard."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from .guarded_connections import tls_context
 from .limits import HEADER_BYTES, Limits
 from .signals import tell_request_done
 
-_STEP: Final = "refresh"
 _KEPT_SECONDS: Final = 15.0
 _LONGEST_LINE: Final = 8190
 
@@ -62,17 +61,17 @@ class Sender(Protocol):
         """Close all connections; what is under way is abandoned."""
 
 
-def open_sender(limits: Limits = Limits.REFRESH) -> Sender:
+def open_sender(limits: Limits = Limits.REFRESH, *, step: str = "refresh") -> Sender:
     """Return what sends a batch; a test puts its own network here."""
     require_no_transaction()
-    return TokenSender(limits)
+    return TokenSender(limits, step=step)
 
 
 class TokenSender:
     """aiohttp in a thread of its own. It follows no redirect, keeps no cookie, reads no environment."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, *, step: str) -> None:
+        self._limits, self._step = limits, step
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._loop = uvloop.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,7 +134,7 @@ class TokenSender:
         self._answers.put(Answer(key, outcome, seconds))
         failed = outcome if isinstance(outcome, FlowError) else None
         status = outcome.status if isinstance(outcome, Response) else None
-        tell_request_done(_STEP, status=status, error=failed, seconds=seconds)
+        tell_request_done(self._step, status=status, error=failed, seconds=seconds)
 
     async def _sent(self, request: Request) -> Response:
         url = require_url(request.url, allowed=Allowance.current())
@@ -160,9 +159,11 @@ class TokenSender:
             request.method,
             URL(url.url, encoded=True),
             headers=headers,
-            data=urlencode(dict(request.form or {})).encode("ascii"),
+            data=urlencode(dict(request.form or {})).encode("ascii") if request.content is None else request.content,
             allow_redirects=False,
         ) as answer:
+            if not self._limits.max_bytes:
+                return Response(answer.status, url=url.url, headers=_named(answer))
             if 300 <= answer.status < 400:
                 raise MalformedResponseError(f"a redirect ({answer.status}) of a {request.method}, not followed")
             if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
@@ -172,8 +173,7 @@ class TokenSender:
                 body += part
                 if len(body) > self._limits.max_bytes:
                     raise MalformedResponseError(f"the response is larger than {self._limits.max_bytes} bytes")
-            named = {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}
-            return Response(answer.status, url=url.url, headers=named, body=bytes(body))
+            return Response(answer.status, url=url.url, headers=_named(answer), body=bytes(body))
 
 
 class GuardedResolver(AbstractResolver):
@@ -227,6 +227,10 @@ def _session(limits: Limits, *, resolver: GuardedResolver) -> aiohttp.ClientSess
         max_line_size=_LONGEST_LINE,
         max_field_size=HEADER_BYTES // 4,
     )
+
+
+def _named(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}
 
 
 def _resolved(address: Address, *, host: str, port: int) -> ResolveResult:

@@ -3,5 +3,15 @@
 from .authorization_request import AuthorizationRequest, hash_of
 from .event import Event, EventType
 from .issuer_health import IssuerHealth
+from .webhook import CarrierPosition, Webhook, WebhookDelivery
 
-__all__ = ["AuthorizationRequest", "Event", "EventType", "IssuerHealth", "hash_of"]
+__all__ = [
+    "AuthorizationRequest",
+    "CarrierPosition",
+    "Event",
+    "EventType",
+    "IssuerHealth",
+    "Webhook",
+    "WebhookDelivery",
+    "hash_of",
+]

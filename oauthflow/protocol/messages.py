@@ -11,7 +11,8 @@ from typing import Literal
 class Request:
     """An HTTP request to be sent by `oauthflow.egress`.
 
-    At most one of `form` and `json` is set. Headers, form and JSON may hold secrets and do not print.
+    At most one of `form`, `json` and `content` (sent as it is) is set. Headers and bodies may hold secrets and do not
+    print.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -19,6 +20,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     json: object | None = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Webhooks: who may hear what, and how it gets there."""

@@ -1,0 +1,156 @@
+"""Make, change and end webhooks; each change with its audit record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from django.db import transaction
+from django.db.models import F
+
+from audit.events import AuditEvent
+from audit.record import record
+from oauthflow.egress import judge_url
+from oauthflow.flows.carriers import begin
+from oauthflow.flows.outbox import PATIENCE
+from oauthflow.models import CarrierPosition, EventType, Webhook, WebhookDelivery
+from oauthflow.protocol.errors import InvalidRequestError
+from oauthflow.protocol.secret import Secret
+from oauthflow.protocol.webhook_signature import new_webhook_secret
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+MOST_OF_ONE_OWNER: Final = 20
+BOTH_SIGN: Final = timedelta(hours=24)
+"""How long the secret before the newest signs as well, so that a receiver can be changed in peace."""
+
+
+def create_webhook(
+    *, url: str, owner: User | None, actor: User, now: datetime, description: str = "", events: Iterable[str] = ()
+) -> tuple[Webhook, Secret]:
+    """Make a webhook; return it with its secret, which is shown this once.
+
+    Args:
+        url: Where to send.
+        owner: Whose connections it hears of; None: all of the site. Whether the actor may is for the caller to know.
+        actor: Who makes it.
+        now: Aware UTC.
+        description: The owner's own words.
+        events: Values of `EventType`; none: all.
+
+    Raises:
+        BlockedUrlError: The address leads to where this site does not send.
+        InvalidRequestError: The owner has too many already.
+    """
+    judge_url(url)
+    if Webhook.objects.filter(owner=owner).count() >= MOST_OF_ONE_OWNER:
+        raise InvalidRequestError(f"more than {MOST_OF_ONE_OWNER} webhooks of one owner")
+    begin(CarrierPosition.Carrier.WEBHOOKS)
+    secret = new_webhook_secret()
+    webhook = Webhook(url=url, owner=owner, description=description, events=_in_order(events), created_at=now)
+    webhook.secret_sealed = secret
+    with transaction.atomic():
+        webhook.save(force_insert=True)
+        _record(webhook, actor=actor, kind="created")
+    return webhook, secret
+
+
+def change_webhook(
+    webhook: Webhook,
+    *,
+    actor: User,
+    url: str | None = None,
+    description: str | None = None,
+    events: Iterable[str] | None = None,
+    enabled: bool | None = None,
+) -> None:
+    """Change what is given; to enable it forgets its troubles, to disable it gives up what waits.
+
+    Raises:
+        BlockedUrlError: The address leads to where this site does not send.
+    """
+    if url is not None or enabled:
+        judge_url(url or webhook.url)
+    wanted: dict[str, object] = {
+        "url": url,
+        "description": description,
+        "enabled": enabled,
+        "events": None if events is None else _in_order(events),
+    }
+    changes = {name: value for name, value in wanted.items() if value not in (None, getattr(webhook, name))}
+    if not changes:
+        return
+    fields = sorted(changes)
+    if changes.get("enabled"):
+        changes |= {"disabled_because": "", "failures": 0}
+    for name, value in changes.items():
+        setattr(webhook, name, value)
+    with transaction.atomic():
+        webhook.save(update_fields=[*changes, "updated_at"])
+        if changes.get("enabled") is False:
+            give_up_waiting(webhook)
+        _record(webhook, actor=actor, kind="changed", fields=fields)
+
+
+def rotate_secret(webhook: Webhook, *, actor: User, now: datetime) -> Secret:
+    """Make a new secret and return it, this once; the one before signs as well for a day."""
+    secret = new_webhook_secret()
+    webhook.previous_secret_sealed = webhook.secret_sealed.reveal()
+    webhook.previous_secret_until = now + BOTH_SIGN
+    webhook.secret_sealed = secret
+    with transaction.atomic():
+        webhook.save(update_fields=["secret_sealed", "previous_secret_sealed", "previous_secret_until", "updated_at"])
+        _record(webhook, actor=actor, kind="secret rotated")
+    return secret
+
+
+def delete_webhook(webhook: Webhook, *, actor: User) -> None:
+    """Delete a webhook with its deliveries."""
+    with transaction.atomic():
+        Webhook.objects.filter(pk=webhook.pk).delete()
+        _record(webhook, actor=actor, kind="deleted")
+
+
+def stop_webhook(webhook: Webhook, *, because: Webhook.Trouble) -> bool:
+    """Disable a webhook that cannot be used, and give up what waits; False where it was disabled already."""
+    with transaction.atomic():
+        enabled = Webhook.objects.filter(pk=webhook.pk, enabled=True, url=webhook.url)
+        if not enabled.update(enabled=False, disabled_because=because):
+            return False
+        give_up_waiting(webhook)
+        _record(webhook, actor=None, kind="disabled", reason=because.value)
+    return True
+
+
+def redeliver(delivery: WebhookDelivery, *, now: datetime) -> None:
+    """Send an event once more, under the id that it had."""
+    WebhookDelivery.objects.filter(pk=delivery.pk).update(
+        status=WebhookDelivery.Status.WAITING, next_attempt_at=now, give_up_at=now + PATIENCE
+    )
+
+
+def give_up_waiting(webhook: Webhook) -> None:
+    """Send nothing more of what waits; an attempt under way counts no more."""
+    waiting = webhook.deliveries.filter(next_attempt_at__isnull=False)
+    waiting.update(status=WebhookDelivery.Status.FAILED, next_attempt_at=None, attempts=F("attempts") + 1)
+
+
+def _in_order(events: Iterable[str]) -> list[str]:
+    wanted = set(events)
+    return [name for name in EventType.values if name in wanted]
+
+
+def _record(webhook: Webhook, *, actor: User | None, kind: str, reason: str = "", fields: Iterable[str] = ()) -> None:
+    record(
+        AuditEvent.WEBHOOK_CHANGED,
+        actor=actor,
+        reason=reason,
+        details={
+            "kind": kind,
+            "host": webhook.host,
+            "target": str(webhook.pk),
+            **({"fields": list(fields)} if fields else {}),
+        },
+    )
