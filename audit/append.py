@@ -79,8 +79,10 @@ def lock_end() -> None:
     The row is made where a new site has none yet: without it there would be nothing to lock. On SQLite whoever writes
     is alone anyway.
     """
-    AuditHead.objects.get_or_create(pk=1)
-    AuditHead.objects.select_for_update().get(pk=1)
+    end = AuditHead.objects.select_for_update().filter(pk=1).values_list("pk")
+    if not end:
+        AuditHead.objects.get_or_create(pk=1)
+        end.get()
 
 
 def _take_numbers(cursor: Any, count: int) -> tuple[int, str]:

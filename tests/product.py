@@ -48,6 +48,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def port_is_free(port: int) -> bool:
+    """Whether somebody could listen on this loopback port now."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 @contextmanager
 def running_product(folder: Path, *, workers: bool = False, **environment: str) -> Iterator[Product]:
     """Migrate, make two users, serve, and stop again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from .errors import OAuthError
 from .grants import Kind, Token, find_token, issue_token, revoke_grant, spend_token
 from .parameters import program_form
 
+_log = logging.getLogger(__name__)
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
@@ -63,6 +65,7 @@ def _unspent(database: sqlite3.Connection, text: str, *, kind: Kind, client: Cli
     if token is None or token.grant.client_id != client.client_id:
         raise OAuthError("invalid_grant", f"the {kind} token or code is unknown, expired or revoked")
     if token.spent:
+        _log.warning("a %s token or code was used twice; all of its grant is revoked", kind)
         revoke_grant(database, grant_id=token.grant.grant_id)
         raise OAuthError("invalid_grant", f"the {kind} token or code was used before; all of its grant is revoked")
     return token

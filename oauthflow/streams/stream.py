@@ -49,7 +49,7 @@ class Stream:
 
     def offer(self, event: Event) -> None:
         """Queue an event that the user may see."""
-        if self.ended or (self.connection_id is not None and self.connection_id != event.connection_id):
+        if self.ended or not self._is_about(event):
             return
         if len(self._queue) >= QUEUE:
             self.end("it is read too slowly")
@@ -70,7 +70,7 @@ class Stream:
         Raises:
             StreamEndedError: None will come.
         """
-        while not self._queue:
+        while (event := self._next()) is None:
             if self.ended:
                 raise StreamEndedError(self.ended)
             self._news.clear()
@@ -79,7 +79,7 @@ class Stream:
                     await self._news.wait()
             except TimeoutError:
                 return None
-        return self._queue.popleft()
+        return event
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Give events as they come, until the stream ends."""
@@ -97,6 +97,17 @@ class Stream:
             for event in page:
                 yield event
             after = page[-1].cursor
+
+    def _next(self) -> Event | None:
+        """Take what is queued; what came before it was known which connection is wanted may be about another."""
+        while self._queue:
+            event = self._queue.popleft()
+            if self._is_about(event):
+                return event
+        return None
+
+    def _is_about(self, event: Event) -> bool:
+        return self.connection_id is None or self.connection_id == event.connection_id
 
     async def ask(
         self, question: Callable[Parameters, Found], *args: Parameters.args, **kwargs: Parameters.kwargs

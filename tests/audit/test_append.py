@@ -6,9 +6,10 @@ import json
 import re
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
+from pytest_django import DjangoAssertNumQueries
 
-from audit.append import INSERT, INSERT_JSON, KEEP_END, TAKE_NUMBERS, Entry, append_many
+from audit.append import INSERT, INSERT_JSON, KEEP_END, TAKE_NUMBERS, Entry, append_many, lock_end
 from audit.chain import broken_links, compute_mac, content_of, current_key
 from audit.events import AuditEvent
 from audit.models import AuditHead, AuditRecord
@@ -33,6 +34,19 @@ def test_the_insert_names_every_column_of_the_model_in_its_order(statement: str)
 def test_the_head_is_the_table_of_its_model() -> None:
     for statement in (TAKE_NUMBERS, KEEP_END):
         assert AuditHead._meta.db_table in statement
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("there", [True, False])
+def test_the_end_of_the_chain_can_be_locked_by_one_query_even_where_it_is_new(
+    there: bool, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    if there:
+        record(AuditEvent.TOKEN_REFRESHED)
+    with transaction.atomic(), django_assert_max_num_queries(1 if there else 6) as queries:
+        lock_end()
+    assert AuditHead.objects.count() == 1
+    assert connection.vendor == "sqlite" or "FOR UPDATE" in queries.captured_queries[-1]["sql"]
 
 
 @pytest.mark.django_db

@@ -62,6 +62,7 @@ class Heard:
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
     may_send: asyncio.Event = field(default_factory=asyncio.Event)
     began: asyncio.Event = field(default_factory=asyncio.Event)
+    at_answer: Callable[[], object] | None = None
 
     @property
     def frames(self) -> list[dict[str, str]]:
@@ -105,6 +106,8 @@ class Heard:
         self.began.set()
         await self.may_send.wait()
         if message["type"] == "http.response.start":
+            if self.at_answer is not None:
+                await in_thread(self.at_answer)
             self.status = message["status"]
             self.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
         else:
@@ -128,10 +131,20 @@ class Site:
         query: str = "",
         body: object = None,
         reads: bool = True,
+        at_answer: Callable[[], object] | None = None,
     ) -> Heard:
-        """Ask for a stream and wait for the answer's beginning; with `reads=False` the client takes nothing."""
+        """Ask for a stream and wait for the answer's beginning.
+
+        Args:
+            path: Of the stream.
+            headers: Of the request.
+            query: Of the address.
+            body: What is posted, where it is not a GET.
+            reads: False: the client takes nothing.
+            at_answer: Happens in the first moment in which the client can know of the answer.
+        """
         sent = b"" if body is None else json.dumps(body).encode()
-        heard = Heard(_body=sent)
+        heard = Heard(_body=sent, at_answer=at_answer)
         if reads:
             heard.may_send.set()
         all_headers = {"host": "testserver", "accept": "text/event-stream", **headers}

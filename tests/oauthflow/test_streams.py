@@ -9,9 +9,13 @@ from django.contrib.auth.models import User
 
 from connections.models import Connection, McpServer
 from connections.services import connection_for, shared_connection
+from oauthflow.api.events import event_frames
 from oauthflow.events import emit
 from oauthflow.models import Event, EventType
 from oauthflow.streams import stream
+from oauthflow.streams.reader import EventReader
+from oauthflow.streams.stream import Stream
+from oauthflow.streams.tickets import Ticket
 
 from .listening import browser_of, in_thread, program_of, site
 
@@ -36,7 +40,7 @@ def told(connection: Connection, *, times: int = 1) -> list[int]:
 
 
 @pytest.mark.parametrize("by", [program_of, browser_of])
-async def test_an_event_arrives_within_a_second(by: object, connection: Connection, alice: User) -> None:
+async def test_an_event_arrives_by_itself(by: object, connection: Connection, alice: User) -> None:
     async with site() as here:
         heard = await here.listen(headers=await in_thread(by, alice))
         assert heard.status == 200
@@ -44,7 +48,7 @@ async def test_an_event_arrives_within_a_second(by: object, connection: Connecti
         assert (heard.headers["x-accel-buffering"], heard.headers["cache-control"]) == ("no", "no-store")
         assert "content-length" not in heard.headers
         cursors = await in_thread(told, connection)
-        await heard.until(lambda now: now.ids == cursors, seconds=1)
+        await heard.until(lambda now: now.ids == cursors)
         assert heard.frames[-1]["event"] == "token.refreshed"
         assert heard.frames[-1]["id"] == str(cursors[0])
 
@@ -145,6 +149,32 @@ async def test_the_cursor_is_known_before_the_first_event(connection: Connection
         await heard.until(lambda now: len(now.frames) == 2)
         assert heard.frames[-1] == {"id": str(before[-1])}
         assert heard.ids == []
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_what_happens_from_the_answer_on_is_heard(others: int, connection: Connection, alice: User) -> None:
+    headers = await in_thread(program_of, alice)
+    happened: list[int] = []
+    async with site() as here:
+        for _ in range(others):
+            await here.listen(headers=headers)
+        heard = await here.listen(headers=headers, at_answer=lambda: happened.extend(told(connection)))
+        await heard.until(lambda now: bool(now.ids))
+        assert heard.ids == happened
+
+
+async def test_what_was_queued_before_it_was_known_which_connection_is_wanted_is_not_told(
+    connection: Connection, server: McpServer, alice: User
+) -> None:
+    other = await in_thread(connection_for, alice, server, label="work", actor=alice)
+    ticket = Ticket(alice.pk, "", "", None, None, frames=event_frames(after=None))
+    opened = Stream(ticket, reader=EventReader(), joined_at=0)
+    events = await in_thread(lambda: [emit(EventType.TOKEN_REFRESHED, each) for each in (other, connection)])
+    for event in events:
+        opened.offer(event)
+    opened.connection_id = connection.pk
+    assert await opened.event() == events[1]
+    assert await opened.event(seconds=0) is None
 
 
 async def test_a_cursor_from_the_future_is_refused(alice: User) -> None:
