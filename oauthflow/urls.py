@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from .graphql.stream import GraphQLStreamView
 from .graphql.view import GraphQLView
-from .views import callback, client_metadata, connect, connections, paste, result, staff
+from .views import callback, client_metadata, connect, connections, paste, result, staff, webhooks
 
 _pages: list[URLPattern | URLResolver] = [
     path("connections/", connections.overview, name="connections"),
@@ -18,6 +18,17 @@ _pages: list[URLPattern | URLResolver] = [
     path("connections/result/<uuid:request_id>", result.result, name="result"),
     path("connections/result/<uuid:request_id>/account", result.decide, name="result_account"),
     path("connections/api-tokens/<uuid:token_id>/revoke", connections.revoke_token, name="api_token_revoke"),
+    path("connections/webhooks/", webhooks.overview, name="webhooks"),
+    path("connections/webhooks/<uuid:webhook_id>", webhooks.detail, name="webhook_detail"),
+    path("connections/webhooks/<uuid:webhook_id>/test", webhooks.test, name="webhook_test"),
+    path("connections/webhooks/<uuid:webhook_id>/switch", webhooks.switch, name="webhook_switch"),
+    path("connections/webhooks/<uuid:webhook_id>/secret", webhooks.rotate, name="webhook_rotate"),
+    path("connections/webhooks/<uuid:webhook_id>/delete", webhooks.delete, name="webhook_delete"),
+    path(
+        "connections/webhooks/<uuid:webhook_id>/deliveries/<uuid:delivery_id>/again",
+        webhooks.redeliver,
+        name="webhook_redeliver",
+    ),
     path("connect/requests/<uuid:request_id>", connect.connect_request, name="connect_request"),
     path("connect/<slug:slug>", connect.connect, name="connect"),
     # Without a slash at the end: the redirect URI has to match exactly and must not meet a slash redirect.
