@@ -89,7 +89,7 @@ def seal_renewal(
         scope=fitting_scope(tokens.scope),
         obtained_at=now,
         expires_at=tokens.expires_at,
-        refresh_due_at=refresh_due_at(tokens, has_refresh_token=True, now=now),
+        refresh_due_at=refresh_due_at(tokens, is_renewable=True, now=now),
         server=token_set.connection.server.slug,
         issuer=token_set.issuer,
         trigger=trigger,
@@ -124,7 +124,8 @@ def require_open(renewal: Renewal) -> None:
     try:
         place = TokenSet(id=renewal.id, connection_id=renewal.connection_id, generation=renewal.generation)
         unseal(renewal.access_token_sealed, context=_ACCESS.context_of(place))
-        unseal(renewal.refresh_token_sealed, context=_REFRESH.context_of(place))
+        if renewal.refresh_token_sealed:
+            unseal(renewal.refresh_token_sealed, context=_REFRESH.context_of(place))
     except SecretUnreadableError as error:
         raise RenewalUnreadableError(error.detail) from None
 
@@ -220,8 +221,10 @@ def _row(renewal: Renewal) -> dict[str, Any]:
 
 
 def _entry(renewal: Renewal) -> Entry:
+    # The first tokens of a grant without a person: for everybody who listens, that is when the connection was made.
+    is_first = renewal.generation == 1
     return entry(
-        AuditEvent.TOKEN_REFRESHED,
+        AuditEvent.AUTHORIZATION_COMPLETED if is_first else AuditEvent.TOKEN_REFRESHED,
         actor=renewal.actor or None,
         server=renewal.server,
         connection=renewal.connection_id,

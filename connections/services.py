@@ -16,6 +16,7 @@ from audit.events import AuditEvent
 from audit.record import record
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import InvalidRequestError
+from oauthflow.protocol.grant_types import GrantType
 from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .key_fingerprints import missing_keys
@@ -47,6 +48,7 @@ class GrantTerms:
     registration: ClientRegistration | None
     registration_method: str
     requested_scope: str
+    grant_type: str = GrantType.AUTHORIZATION_CODE.value
 
 
 def may_connect(user: User, server: McpServer) -> bool:
@@ -141,8 +143,9 @@ def store_grant(
         kept.access_token_sealed = tokens.access_token
         kept.refresh_token_sealed = tokens.refresh_token
         kept.token_type, kept.scope = tokens.token_type, fitting_scope(tokens.scope)
+        kept.grant_type = terms.grant_type
         kept.obtained_at, kept.expires_at = now, tokens.expires_at
-        kept.refresh_due_at = refresh_due_at(tokens, has_refresh_token=tokens.refresh_token is not None, now=now)
+        kept.refresh_due_at = refresh_due_at(tokens, is_renewable=kept.is_renewable, now=now)
         kept.issuer, kept.client_id, kept.auth_method = terms.issuer, terms.client_id, terms.auth_method
         kept.token_endpoint, kept.revocation_endpoint = terms.token_endpoint, terms.revocation_endpoint
         kept.resource, kept.registration = terms.resource, terms.registration
@@ -156,6 +159,7 @@ def store_grant(
             connection.upstream_subject = tokens.subject
         connection.issuer, connection.registration_method = terms.issuer, terms.registration_method
         connection.save()
+        _wake_those_vouched_for(connection)
         record(
             AuditEvent.AUTHORIZATION_COMPLETED,
             actor=actor,
@@ -168,19 +172,60 @@ def store_grant(
                 "expires_at": tokens.expires_at,
                 "has_refresh_token": tokens.refresh_token is not None,
                 "registration_method": terms.registration_method,
+                "grant_type": terms.grant_type,
             },
         )
     return kept
 
 
-def refresh_due_at(tokens: TokenResponse, *, has_refresh_token: bool, now: datetime) -> datetime | None:
+def _wake_those_vouched_for(identity: Connection) -> None:
+    """Somebody has signed in at the company's service: what waited for that is tried again at its next use."""
+    waiting = Connection.objects.filter(server__identity_provider=identity.server_id, user=identity.user)
+    TokenSet.objects.filter(connection__in=waiting).update(next_attempt_at=None)
+    waiting.filter(status=Status.REAUTH_REQUIRED).update(status=Status.PENDING, reason="")
+
+
+def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str, now: datetime) -> None:
+    """Write down under which terms a grant without a person is asked for; the refresh then asks. Tokens stay.
+
+    A row without tokens is of generation 0 and over already.
+    """
+    kept = {
+        "grant_type": terms.grant_type,
+        "token_type": token_type,
+        "issuer": terms.issuer,
+        "token_endpoint": terms.token_endpoint,
+        "revocation_endpoint": terms.revocation_endpoint,
+        "resource": terms.resource,
+        "client_id": terms.client_id,
+        "auth_method": terms.auth_method,
+        "registration": terms.registration,
+        "next_attempt_at": None,
+    }
+    mine = TokenSet.objects.filter(connection=connection)
+    with transaction.atomic():
+        # What another issuer or another grant gave is of no use under these terms, and must not be sent there.
+        mine.exclude(issuer=terms.issuer, grant_type=terms.grant_type).delete()
+        TokenSet.objects.get_or_create(
+            connection=connection, defaults={"generation": 0, "obtained_at": now, "expires_at": now, **kept}
+        )
+        mine.update(**kept)
+        Connection.objects.filter(pk=connection.pk).update(
+            issuer=terms.issuer,
+            registration_method=terms.registration_method,
+            requested_scopes=terms.requested_scope,
+        )
+    connection.refresh_from_db()
+
+
+def refresh_due_at(tokens: TokenResponse, *, is_renewable: bool, now: datetime) -> datetime | None:
     """Return when the background should renew these tokens, or None where it cannot or need not.
 
     A quarter of the life before the end and at least 15 minutes; half of the life where it is under 30 minutes. Up to
     a tenth of the life earlier, so that what was obtained together is not due together. And within a day in any case:
     a refresh token that nobody uses may end before its access token does.
     """
-    if tokens.expires_at is None or not has_refresh_token:
+    if tokens.expires_at is None or not is_renewable:
         return None
     life = tokens.expires_at - now
     margin = life / 2 if life < 2 * BACKGROUND_MARGIN else max(BACKGROUND_MARGIN, life / 4)
@@ -241,6 +286,7 @@ def record_refresh_failure(
         Connection.objects.filter(pk=connection.pk, status__in=(Status.ACTIVE, Status.DEGRADED)).update(
             status=Status.DEGRADED, reason=code
         )
+        Connection.objects.filter(pk=connection.pk, status=Status.PENDING).update(reason=code)
         record(
             AuditEvent.TOKEN_REFRESH_FAILED,
             actor=actor,

@@ -26,6 +26,8 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,200}")
 _LEAST_DIFFERENT_CHARACTERS: Final = 12
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
+_ASSERTION_SOURCE = re.compile(r"file:/[^\0\r\n]+|env:[A-Za-z_][A-Za-z0-9_]*")
+
 
 class Environment:
     """Reads settings from one mapping, normally `os.environ`."""
@@ -70,6 +72,13 @@ class Environment:
     def words(self, name: str) -> tuple[str, ...]:
         """Return the parts of a comma-separated list."""
         return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
+
+    def assertion_sources(self, name: str) -> tuple[str, ...]:
+        """Return the places, `file:/path` or `env:NAME`, from which servers may take an assertion."""
+        words = self.words(name)
+        if not all(_ASSERTION_SOURCE.fullmatch(word) for word in words):
+            raise ImproperlyConfigured(f"{name} must list file:/path and env:NAME.")
+        return words
 
     def folder(self, name: str, *, default: Path) -> Path:
         """Return an absolute path."""

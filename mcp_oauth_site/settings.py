@@ -48,6 +48,7 @@ CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 EGRESS_ALLOW = environment.egress_allow("EGRESS_ALLOW")
 STDIO_SERVERS_ALLOWED = environment.flag("STDIO_SERVERS_ALLOWED")
+ASSERTION_SOURCES = environment.assertion_sources("ASSERTION_SOURCES")
 CLIENT_METADATA_URL = environment.https_url("CLIENT_METADATA_URL", default=f"{PUBLIC_URL}/oauth/client-metadata.json")
 MCP_OAUTH: dict[str, Any] = {"require_iss": environment.flag("OAUTH_REQUIRE_ISS")}
 

@@ -92,7 +92,7 @@ def connect(server: str, *, user: User, label: str | None = None) -> Iterator[Co
 async def aconnect(server: str, *, user: User, label: str | None = None) -> AsyncIterator[Client]:
     """Yield the official SDK's client, connected and authorized. Arguments and errors as `connect`."""
     prepared = await sync_to_async(_prepared, thread_sensitive=False)(server, user=user, label=label)
-    async with open_mcp_client(prepared.target, headers=prepared.headers) as client:
+    async with open_mcp_client(prepared.target, headers=prepared.headers, dpop=prepared.dpop) as client:
         yield client
 
 

@@ -14,7 +14,16 @@ from django.urls import reverse
 from audit.events import AuditEvent
 from audit.models import AuditRecord
 
-from ..models import ApiToken, ClientRegistration, Connection, FlowTrace, McpServer, ServerDiscovery, TokenSet
+from ..models import (
+    NOT_RENEWABLE,
+    ApiToken,
+    ClientRegistration,
+    Connection,
+    FlowTrace,
+    McpServer,
+    ServerDiscovery,
+    TokenSet,
+)
 from .badges import CONNECTION_TONES
 
 _REFRESHED: Final = AuditEvent.TOKEN_REFRESHED.value
@@ -166,7 +175,7 @@ def _chart(times: list[datetime], counts: Counter[tuple[datetime, bool]], *, lab
 def next_endings(*, now: datetime) -> list[Ending]:
     """Return what stops next unless somebody does something, soonest first; what renews itself is not among it."""
     tokens: QuerySet[TokenSet] = TokenSet.objects.filter(
-        expires_at__gt=now, refresh_token_sealed="", connection__status__in=("active", "degraded")
+        NOT_RENEWABLE, expires_at__gt=now, connection__status__in=("active", "degraded")
     ).select_related("connection__server", "connection__user")
     endings = [
         Ending(
@@ -198,7 +207,7 @@ def next_endings(*, now: datetime) -> list[Ending]:
 def renewing_soon(*, now: datetime) -> int:
     """Count the tokens that end within a day and renew themselves before."""
     soon = TokenSet.objects.filter(expires_at__gt=now, expires_at__lt=now + timedelta(days=1))
-    return soon.exclude(refresh_token_sealed="").count()
+    return soon.exclude(NOT_RENEWABLE).count()
 
 
 def waiting_matters() -> list[Matter]:

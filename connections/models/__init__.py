@@ -3,13 +3,14 @@
 from .api_token import ApiToken
 from .authorization_server import AuthorizationServer, ServerDiscovery
 from .client_registration import ClientRegistration
-from .connection import Connection, TokenSet
+from .connection import NOT_RENEWABLE, Connection, TokenSet
 from .flow_trace import FlowTrace
 from .key_canary import KeyCanary
 from .key_fingerprint import KeyFingerprint
 from .mcp_server import McpServer
 
 __all__ = [
+    "NOT_RENEWABLE",
     "ApiToken",
     "AuthorizationServer",
     "ClientRegistration",

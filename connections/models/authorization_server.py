@@ -44,6 +44,9 @@ class ServerDiscovery(models.Model):
     resource_document = models.JSONField(default=dict)
     scopes_supported = models.JSONField(null=True, blank=True)
     challenge_scope = models.CharField(max_length=1000, blank=True)
+    asks_dpop = models.BooleanField(
+        default=False, db_default=False, help_text="Wants tokens that are bound to a key (RFC 9449)."
+    )
     is_legacy = models.BooleanField(default=False, help_text="Found by the rules of revision 2025-03-26.")
     fetched_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)

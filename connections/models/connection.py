@@ -11,6 +11,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
 from django.db.models import Q
 
+from oauthflow.protocol.grant_types import GrantType
 from oauthflow.protocol.registration import RegistrationMethod
 
 from ..sealing import SealedTextField
@@ -78,6 +79,11 @@ class Connection(models.Model):
     registration_method = models.CharField(
         max_length=20, blank=True, choices=[(method.value, method.value) for method in RegistrationMethod]
     )
+    dpop_key_sealed = SealedTextField(db_default="", help_text="Its own key, where tokens are bound to one (RFC 9449).")
+    subject_token_sealed = SealedTextField(
+        db_default="", help_text="Given by a program: who the person is at the company's sign-in service."
+    )
+    subject_token_type = models.CharField(max_length=60, blank=True, default="", db_default="")
     last_refreshed_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -111,6 +117,10 @@ class Connection(models.Model):
         return TokenSet.objects.filter(connection=self).first()
 
 
+NOT_RENEWABLE = Q(refresh_token_sealed="", grant_type=GrantType.AUTHORIZATION_CODE.value)
+"""Of token sets: those that end for good when they end."""
+
+
 class TokenSet(models.Model):
     """The tokens of one connection, and all that a refresh needs without asking anybody.
 
@@ -134,6 +144,12 @@ class TokenSet(models.Model):
     token_endpoint = models.CharField(max_length=1000)
     revocation_endpoint = models.CharField(max_length=1000, blank=True)
     resource = models.CharField(max_length=1000, blank=True, help_text="As sent; empty: not sent.")
+    grant_type = models.CharField(
+        max_length=24,
+        choices=[(grant.value, grant.value) for grant in GrantType],
+        default=GrantType.AUTHORIZATION_CODE.value,
+        db_default=GrantType.AUTHORIZATION_CODE.value,
+    )
     client_id = models.CharField(max_length=500)
     auth_method = models.CharField(max_length=24)
     registration: models.ForeignKey[ClientRegistration | None, ClientRegistration | None] = models.ForeignKey(
@@ -146,6 +162,16 @@ class TokenSet(models.Model):
 
     def __str__(self) -> str:
         return f"tokens of {self.connection_id}, generation {self.generation}"
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether they came, and come again, without a person."""
+        return GrantType(self.grant_type).is_unattended
+
+    @property
+    def is_renewable(self) -> bool:
+        """Whether new tokens can be had without a person."""
+        return bool(self.refresh_token_sealed) or self.is_unattended
 
     def awaits_refresh(self, *, now: datetime) -> bool:
         """Say of a row that was read again what `due_for_refresh` asked, or whether somebody left it in the middle."""

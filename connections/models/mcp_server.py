@@ -12,10 +12,12 @@ from django.db import models
 from django.db.models import Q
 
 from oauthflow.protocol.errors import FlowError
+from oauthflow.protocol.grant_types import GrantType
 from oauthflow.protocol.registration import RegistrationMethod
 from oauthflow.protocol.scopes import format_scope, parse_scope
 from oauthflow.protocol.urls import parse_http_url
 
+from ..grant_rules import grant_problems
 from ..profiles import PROFILE_CHOICES
 from ..sealing import SealedTextField
 
@@ -82,6 +84,20 @@ class McpServer(models.Model):
         PRE_REGISTERED = RegistrationMethod.PRE_REGISTERED.value, "Pre-registered client"
         METADATA_DOCUMENT = RegistrationMethod.METADATA_DOCUMENT.value, "Client ID Metadata Document"
         DYNAMIC = RegistrationMethod.DYNAMIC.value, "Dynamic client registration"
+
+    class Grant(models.TextChoices):
+        AUTHORIZATION_CODE = GrantType.AUTHORIZATION_CODE.value, "A person signs in (authorization code)"
+        CLIENT_CREDENTIALS = GrantType.CLIENT_CREDENTIALS.value, "This site by itself (client credentials)"
+        TOKEN_EXCHANGE = (
+            GrantType.TOKEN_EXCHANGE.value,
+            "The company's sign-in vouches for the person (enterprise-managed, token exchange)",
+        )
+        JWT_BEARER = GrantType.JWT_BEARER.value, "The platform vouches for this site (workload identity, JWT bearer)"
+
+    class DpopBinding(models.TextChoices):
+        AUTO = "auto", "Where the server asks for it"
+        ALWAYS = "always", "Always; refuse plain bearer tokens"
+        NEVER = "never", "Never"
 
     class ResourceMode(models.TextChoices):
         AUTO = "auto", "Automatic"
@@ -153,6 +169,39 @@ class McpServer(models.Model):
     token_endpoint_auth_method = models.CharField(
         "client authentication", max_length=24, choices=AuthMethod.choices, default=AuthMethod.AUTO
     )
+    client_private_key_sealed = SealedTextField(db_default="")
+
+    grant_type = models.CharField(
+        "access comes from",
+        max_length=24,
+        choices=Grant.choices,
+        default=Grant.AUTHORIZATION_CODE,
+        db_default=GrantType.AUTHORIZATION_CODE.value,
+    )
+    identity_provider: models.ForeignKey[McpServer | None, McpServer | None] = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="servers_vouched_for",
+        help_text="For enterprise-managed access: the entry of the company's sign-in service.",
+    )
+    assertion_source = models.CharField(
+        max_length=500,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="For workload identity: file:/path or env:NAME, as the operator allows it (ASSERTION_SOURCES). "
+        "Empty: the assertion entered below.",
+    )
+    assertion_sealed = SealedTextField(db_default="")
+    dpop_bound_access_tokens = models.CharField(
+        "bind tokens to a key (DPoP)",
+        max_length=8,
+        choices=DpopBinding.choices,
+        default=DpopBinding.AUTO,
+        db_default="auto",
+    )
 
     header_name = models.CharField(
         max_length=100,
@@ -199,9 +248,19 @@ class McpServer(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def is_unattended(self) -> bool:
+        """Whether nobody has to sign in to connect."""
+        return self.auth_type == self.AuthType.OAUTH and GrantType(self.grant_type).is_unattended
+
+    @property
+    def has_sign_in(self) -> bool:
+        """Whether it helps that a person signs in somewhere: at the service, or at the company's own."""
+        return not self.is_unattended or self.grant_type == GrantType.TOKEN_EXCHANGE
+
     def clean(self) -> None:
         """Check what depends on several fields; no network."""
-        problems = self._url_problems() | self._oauth_problems()
+        problems = self._url_problems() | self._oauth_problems() | grant_problems(self)
         if self.transport == self.Transport.STDIO:
             problems |= self._stdio_problems()
         elif not self.url:

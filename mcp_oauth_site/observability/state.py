@@ -9,12 +9,12 @@ from typing import Final
 
 import structlog
 from django.db import DatabaseError
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Min
 from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from connections.models import Connection
+from connections.models import NOT_RENEWABLE, Connection, TokenSet
 
 from .heartbeat import beat_age_seconds
 
@@ -64,8 +64,8 @@ def _queue() -> Iterable[GaugeMetricFamily]:
     now = timezone.now()
     due = Connection.objects.due_for_refresh(now=now).order_by()
     row = due.aggregate(count=Count("pk"), oldest=Min("tokens__refresh_due_at"))
-    renewable = Q(tokens__isnull=False) & ~Q(tokens__refresh_token_sealed="")
-    ends = Connection.objects.filter(renewable, status__in=_LIVING).aggregate(soonest=Min("tokens__expires_at"))
+    living = TokenSet.objects.filter(connection__status__in=_LIVING).exclude(NOT_RENEWABLE)
+    ends = living.aggregate(soonest=Min("expires_at"))
     age = (now - row["oldest"]).total_seconds() if row["oldest"] else 0.0
     yield _gauge("mcp_oauth_refreshes_due", "Connections whose refresh is due.", row["count"])
     yield _gauge("mcp_oauth_refresh_queue_age_seconds", "How long the oldest of them has been due.", age)

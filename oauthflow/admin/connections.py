@@ -100,7 +100,7 @@ class ConnectionAdmin(LookOnlyAdmin):
     @admin.display(description="renewal")
     def renewal(self, connection: Connection) -> SafeString:
         tokens = _tokens(connection)
-        if tokens is None or not tokens.refresh_token_sealed:
+        if tokens is None or not tokens.is_renewable:
             return badge("Does not renew itself") if tokens else moment(None)
         if tokens.refresh_failures:
             return badge(f"Failed {tokens.refresh_failures} times in a row", tone="warn")

@@ -17,6 +17,7 @@ from ..spans import span
 from . import resolve
 from .addresses import Allowance, require_url
 from .blocking import require_no_transaction
+from .bound_token import BoundToken, ProvingTransport
 from .guarded_connections import tls_context
 from .limits import HEADER_BYTES, Budget, Limits
 from .signals import tell_request_done
@@ -31,7 +32,9 @@ def transport(limits: Limits = Limits.MCP) -> httpx2.AsyncBaseTransport:
     return GuardedTransport(limits)
 
 
-def guarded_http_client(*, headers: Mapping[str, str], timeout_seconds: float) -> httpx2.AsyncClient:
+def guarded_http_client(
+    *, headers: Mapping[str, str], timeout_seconds: float, dpop: BoundToken | None = None
+) -> httpx2.AsyncClient:
     """Make the client for `mcp.client.streamable_http.streamable_http_client(url, http_client=...)`.
 
     It follows no redirects itself; the SDK follows those within the origin, and each comes through the guard again.
@@ -40,11 +43,13 @@ def guarded_http_client(*, headers: Mapping[str, str], timeout_seconds: float) -
     Args:
         headers: Sent with every request; the credentials among them.
         timeout_seconds: For a whole response, and for each wait within an event stream.
+        dpop: A token that every request has to prove anew.
 
     Raises:
         RuntimeError: A database transaction is open.
     """
-    return guarded_client_factory(dict(headers), httpx2.Timeout(timeout_seconds))
+    carrier = transport() if dpop is None else ProvingTransport(transport(), dpop)
+    return _client(headers, httpx2.Timeout(timeout_seconds), carrier=carrier)
 
 
 def guarded_client_factory(
@@ -57,6 +62,16 @@ def guarded_client_factory(
     Raises:
         RuntimeError: A database transaction is open.
     """
+    return _client(headers, timeout, auth=auth, carrier=transport())
+
+
+def _client(
+    headers: Mapping[str, str] | None,
+    timeout: httpx2.Timeout | None,
+    *,
+    auth: httpx2.Auth | None = None,
+    carrier: httpx2.AsyncBaseTransport,
+) -> httpx2.AsyncClient:
     require_no_transaction()
     # Nothing compressed: httpx2 decompresses above the transport, where no limit counts.
     fixed = {"User-Agent": _USER_AGENT, **(headers or {}), "Accept-Encoding": "identity"}
@@ -64,7 +79,7 @@ def guarded_client_factory(
         headers=fixed,
         timeout=timeout or httpx2.Timeout(Limits.MCP.total_seconds),
         auth=auth,
-        transport=transport(),
+        transport=carrier,
         trust_env=False,
         follow_redirects=False,
     )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import urljoin
 
@@ -30,9 +31,11 @@ from ..spans import span
 from .addresses import Allowance, require_url
 from .blocking import GuardedOAuth2Session, GuardedSession, lower_case_headers, require_no_transaction
 from .limits import Budget, Limits, spending
+from .proofs import note_nonce, sent_with_proof
 from .signals import tell_request_done
 
 _FOLLOWED: Final = frozenset({301, 302, 303, 307, 308})
+_GRANTS_OF_LIBRARY: Final = frozenset({"authorization_code", "refresh_token"})
 _Result = TypeVar("_Result")
 
 
@@ -70,7 +73,7 @@ class Egress:
         budget = Budget(limits)
         redirects = 0
         while True:
-            response = self._send_once(request, budget=budget, step=step)
+            response = sent_with_proof(request, partial(self._send_once, budget=budget, step=step))
             if not 300 <= response.status < 400:
                 return response
             redirects += 1
@@ -119,7 +122,7 @@ class Egress:
         """Send a token request and return what the answer grants.
 
         Args:
-            request: A POST of `authorization_code` or `refresh_token`; its form goes out exactly as it is.
+            request: A POST for any grant; its form goes out exactly as it is.
             read: Judges the answer; what it raises is raised.
             limits: Bounds of time and size; by default those of the grant.
             step: What the trace calls it.
@@ -132,6 +135,16 @@ class Egress:
         Spec: RFC 6749 §4.1.3, §6.
         """
         require_no_transaction()
+        grant_type = (request.form or {}).get("grant_type", "")
+        bounds = limits or (Limits.REFRESH if grant_type == "refresh_token" else Limits.TOKEN)
+        if grant_type not in _GRANTS_OF_LIBRARY:
+            return read(self.send(request, limits=bounds, step=step))
+        redeem_once = partial(self._redeem_once, read=read, budget=Budget(bounds), step=step)
+        return sent_with_proof(request, redeem_once)
+
+    def _redeem_once(
+        self, request: Request, *, read: Callable[[Response], TokenResponse], budget: Budget, step: str
+    ) -> TokenResponse:
         url = self._require_url(request.url, step=step)
         judged: list[TokenResponse] = []
 
@@ -141,8 +154,6 @@ class Egress:
             judged.append(read(response))
             return _for_oauthlib(judged[0])
 
-        is_refresh = (request.form or {}).get("grant_type") == "refresh_token"
-        budget = Budget(limits or (Limits.REFRESH if is_refresh else Limits.TOKEN))
         dialled = Request(request.method, url.url, headers=request.headers, form=request.form)
         with self._watched(step, request, url) as outcome, spending(budget), GuardedOAuth2Session(dialled) as session:
             _translated(lambda: _redeem(session, request=dialled, judge=judge))
@@ -223,6 +234,7 @@ def _received(answer: requests.Response, *, url: ParsedUrl, budget: Budget) -> R
 def _judge_status(response: Response, *, request: Request) -> Response:
     if 300 <= response.status < 400 and request.method != "GET":
         raise MalformedResponseError(f"a redirect ({response.status}) of a {request.method}, not followed")
+    note_nonce(response, request=request)
     return response
 
 

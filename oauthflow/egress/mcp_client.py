@@ -18,6 +18,7 @@ from oauthflow.protocol.errors import FlowError, MalformedResponseError, Respons
 from oauthflow.protocol.secret import Secret
 
 from .asynchronous import guarded_http_client
+from .bound_token import BoundToken
 
 Result = TypeVar("Result")
 
@@ -54,9 +55,15 @@ class McpRefusedError(FlowError):
 
 
 async def with_mcp_client(
-    target: McpTarget, *, headers: Mapping[str, Secret], operation: Callable[[Client], Awaitable[Result]]
+    target: McpTarget,
+    *,
+    headers: Mapping[str, Secret],
+    dpop: BoundToken | None = None,
+    operation: Callable[[Client], Awaitable[Result]],
 ) -> Result:
     """Open a client, run one operation, and close it again.
+
+    With a bound token each request carries its own proof.
 
     Raises:
         TokenRefusedError: 401 or 403.
@@ -65,7 +72,7 @@ async def with_mcp_client(
     """
     refusals: list[TokenRefusedError] = []
     try:
-        async with open_mcp_client(target, headers=headers, refusals=refusals) as client:
+        async with open_mcp_client(target, headers=headers, dpop=dpop, refusals=refusals) as client:
             return await operation(client)
     except FlowError:
         raise
@@ -75,7 +82,11 @@ async def with_mcp_client(
 
 @asynccontextmanager
 async def open_mcp_client(
-    target: McpTarget, *, headers: Mapping[str, Secret], refusals: list[TokenRefusedError] | None = None
+    target: McpTarget,
+    *,
+    headers: Mapping[str, Secret],
+    dpop: BoundToken | None = None,
+    refusals: list[TokenRefusedError] | None = None,
 ) -> AsyncIterator[Client]:
     """Yield the SDK's client, connected in whichever era the server speaks.
 
@@ -88,7 +99,7 @@ async def open_mcp_client(
         if response.status_code in (401, 403):
             noticed.append(TokenRefusedError(response.status_code, response.headers.get("www-authenticate", "")))
 
-    transport = _transport(target, headers=headers, notice=notice)
+    transport = _transport(target, headers=headers, dpop=dpop, notice=notice)
     async with AsyncExitStack() as stack:
         client = Client(transport, read_timeout_seconds=target.timeout_seconds)
         try:
@@ -99,7 +110,11 @@ async def open_mcp_client(
 
 
 def _transport(
-    target: McpTarget, *, headers: Mapping[str, Secret], notice: Callable[[httpx2.Response], Awaitable[None]]
+    target: McpTarget,
+    *,
+    headers: Mapping[str, Secret],
+    dpop: BoundToken | None,
+    notice: Callable[[httpx2.Response], Awaitable[None]],
 ) -> AbstractAsyncContextManager[Any]:
     if target.transport == "stdio":
         environment = {name: value.reveal() for name, value in target.environment.items()}
@@ -109,7 +124,7 @@ def _transport(
     def client(
         headers: dict[str, str] | None = None, timeout: httpx2.Timeout | None = None, auth: httpx2.Auth | None = None
     ) -> httpx2.AsyncClient:
-        http = guarded_http_client(headers=opened, timeout_seconds=target.timeout_seconds)
+        http = guarded_http_client(headers=opened, timeout_seconds=target.timeout_seconds, dpop=dpop)
         http.event_hooks["response"].append(notice)
         return http
 

@@ -18,6 +18,7 @@ import uvloop
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from ..protocol.dpop import NonceAskedError
 from ..protocol.errors import (
     BlockedUrlError,
     FlowError,
@@ -32,6 +33,7 @@ from .addresses import Address, Allowance, literal_address, require_url
 from .blocking import require_no_transaction
 from .guarded_connections import tls_context
 from .limits import HEADER_BYTES, Limits
+from .proofs import note_nonce, proved
 from .signals import tell_request_done
 
 _KEPT_SECONDS: Final = 15.0
@@ -141,7 +143,10 @@ class TokenSender:
         failure: FlowError
         try:
             async with asyncio.timeout(self._limits.total_seconds):
-                return await self._received(request, url)
+                try:
+                    return await self._received(proved(request), url)
+                except NonceAskedError:
+                    return await self._received(proved(request), url)
         except TimeoutError:
             failure = ResponseTimeoutError("no response in time")
         except FlowError:
@@ -173,7 +178,9 @@ class TokenSender:
                 body += part
                 if len(body) > self._limits.max_bytes:
                     raise MalformedResponseError(f"the response is larger than {self._limits.max_bytes} bytes")
-            return Response(answer.status, url=url.url, headers=_named(answer), body=bytes(body))
+            response = Response(answer.status, url=url.url, headers=_named(answer), body=bytes(body))
+            note_nonce(response, request=request)
+            return response
 
 
 class GuardedResolver(AbstractResolver):

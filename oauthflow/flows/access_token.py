@@ -11,12 +11,14 @@ from oauthflow.conf import configuration
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
     FlowError,
+    GrantRefusedError,
     InvalidRequestError,
     IssuerChangedError,
     SecretUnreadableError,
 )
 from oauthflow.protocol.secret import Secret
 
+from .connect_unattended import connect_unattended
 from .refresh import refresh_connection
 
 
@@ -41,6 +43,7 @@ def usable_access_token(connection: Connection, *, now: datetime, refused: Secre
 
     Raises:
         AuthorizationRequiredError: Only a person can help; `reason` says why.
+        GrantRefusedError: The same for a server at which nobody can sign in: somebody has to connect it again.
         IssuerChangedError: The server moved, and nobody has approved that yet.
         SecretUnreadableError: The stored token does not open; nothing was sent or changed.
         TransportError: The token is over and its server cannot be reached; the grant is kept.
@@ -49,13 +52,14 @@ def usable_access_token(connection: Connection, *, now: datetime, refused: Secre
     """
     if connection.server.auth_type != McpServer.AuthType.OAUTH:
         raise InvalidRequestError("this server does not use OAuth")
-    token_set = _stored(connection)
+    token_set = _obtained(connection, now=now)
     access_token = _open(connection, token_set)
-    is_refused = refused is not None and refused == access_token
+    # Empty: a grant without a person that nobody has been given yet.
+    is_refused = not access_token or (refused is not None and refused == access_token)
     if not is_refused and not is_due(token_set, now=now):
         return _given_out(connection, token_set, access_token, now=now)
     still_works = not is_refused and (token_set.expires_at is None or token_set.expires_at > now)
-    if not token_set.refresh_token_sealed:
+    if not token_set.is_renewable:
         if still_works:
             return _given_out(connection, token_set, access_token, now=now)
         if connection.status != Connection.Status.REAUTH_REQUIRED:
@@ -66,7 +70,7 @@ def usable_access_token(connection: Connection, *, now: datetime, refused: Secre
     if connection.status == Connection.Status.REAUTH_REQUIRED and still_works:
         return _given_out(connection, token_set, access_token, now=now)
     try:
-        trigger = "refused" if is_refused else "use"
+        trigger = "refused" if is_refused and access_token else "use"
         refresh_connection(connection, now=now, trigger=trigger, generation=token_set.generation)
     except FlowError as error:
         if still_works and not isinstance(error, SecretUnreadableError | IssuerChangedError):
@@ -85,6 +89,21 @@ def is_due(token_set: TokenSet, *, now: datetime) -> bool:
     if life < timedelta(seconds=configuration().short_life_seconds):
         margin = life / 2
     return token_set.expires_at - margin <= now
+
+
+def _obtained(connection: Connection, *, now: datetime) -> TokenSet:
+    """Read the tokens, getting the first ones where that needs no person."""
+    try:
+        return _stored(connection)
+    except AuthorizationRequiredError as error:
+        if not connection.server.is_unattended:
+            raise
+        if connection.status == Connection.Status.PENDING:
+            connect_unattended(connection, actor=None, now=now, trigger="use")
+            return _stored(connection)
+        if connection.server.has_sign_in:
+            raise
+        raise GrantRefusedError(f"{error.detail}; connect it again once the cause is gone") from error
 
 
 def _stored(connection: Connection) -> TokenSet:

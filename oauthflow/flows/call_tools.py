@@ -13,7 +13,7 @@ from oauthflow.egress.mcp_client import McpRefusedError, TokenRefusedError, with
 from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
 from oauthflow.protocol.errors import AuthorizationRequiredError, MalformedResponseError
 
-from .request_headers import prepare_request
+from .request_headers import PreparedRequest, prepare_request
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -76,18 +76,23 @@ def _run(connection: Connection, operation: Callable[[Client], Awaitable[Result]
     """Run it; a token that is refused is renewed once."""
     prepared = prepare_request(connection, now=now)
     try:
-        return asyncio.run(with_mcp_client(prepared.target, headers=prepared.headers, operation=operation))
+        return _sent(prepared, operation)
     except TokenRefusedError as error:
         _refuse_more_scope(error)
         if prepared.access_token is None:
             raise MalformedResponseError("the server refuses the credential entered for it") from error
     prepared = prepare_request(connection, now=now, refused=prepared.access_token)
     try:
-        return asyncio.run(with_mcp_client(prepared.target, headers=prepared.headers, operation=operation))
+        return _sent(prepared, operation)
     except TokenRefusedError as error:
         _refuse_more_scope(error)
         require_reauthorization(connection, reason="fresh_token_refused")
         raise AuthorizationRequiredError("a fresh token is refused", reason="fresh_token_refused") from error
+
+
+def _sent(prepared: PreparedRequest, operation: Callable[[Client], Awaitable[Result]]) -> Result:
+    client = with_mcp_client(prepared.target, headers=prepared.headers, dpop=prepared.dpop, operation=operation)
+    return asyncio.run(client)
 
 
 def _refuse_more_scope(error: TokenRefusedError) -> None:

@@ -29,9 +29,16 @@ from oauthflow.protocol.errors import (
     StateError,
 )
 from oauthflow.protocol.secret import Secret
-from oauthflow.protocol.token_endpoint import TokenResponse, authorization_code_request, read_token_response
+from oauthflow.protocol.token_endpoint import (
+    BEARER,
+    DPOP,
+    TokenResponse,
+    authorization_code_request,
+    read_token_response,
+)
 
 from .attempt import traced
+from .bind_tokens import binding, bound
 from .held_grant import hold, is_of_another_account, terms_of
 from .register_client import credentials_of, supersede
 from .revoke import revoke_granted
@@ -157,6 +164,7 @@ def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: da
             issuer=pending.issuer,
             now=now,
         )
+        token_type = DPOP if pending.dpop_jkt else BEARER
         read = partial(
             read_token_response,
             requested_scope=pending.scope,
@@ -164,8 +172,9 @@ def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: da
             milliseconds=profile_of(server.profile).milliseconds,
             issuer=pending.issuer,
             client_id=pending.client_id,
+            dpop=binding(server, token_type=token_type),
         )
-        return http.redeem(request, read=read, step="token")
+        return http.redeem(bound(request, pending.connection, token_type=token_type), read=read, step="token")
 
 
 def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: datetime) -> None:

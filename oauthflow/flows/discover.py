@@ -26,6 +26,7 @@ from oauthflow.protocol.discovery import (
     read_protected_resource_metadata,
     require_pkce,
 )
+from oauthflow.protocol.dpop import SCHEME
 from oauthflow.protocol.errors import (
     DiscoveryError,
     FlowError,
@@ -46,7 +47,7 @@ _ACCEPT_JSON = {"Accept": "application/json", "MCP-Protocol-Version": "2025-11-2
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """What a server asks for. Empty `resource`: it publishes none (RFC 9728)."""
+    """What a server asks for. Empty `resource`: it publishes none (RFC 9728). `asks_dpop`: bound tokens (RFC 9449)."""
 
     metadata: AuthorizationServerMetadata
     source_url: str
@@ -55,6 +56,7 @@ class Discovered:
     challenge_scope: str | None
     is_legacy: bool
     resource_document: dict[str, object]
+    asks_dpop: bool = False
 
     @property
     def issuer(self) -> str:
@@ -86,7 +88,7 @@ def discover(
     kept = ServerDiscovery.objects.select_related("authorization_server").filter(server=server).first()
     if kept is not None and not fresh and challenge is None:
         if kept.is_fresh(now=now) and not kept.new_issuer:
-            return _from_cache(kept, assume_pkce=server.assume_pkce)
+            return _from_cache(kept, server=server)
         _refuse_while_failure_is_recent(kept, now=now)
     try:
         found = _ask(server, http=http, challenge=challenge, approved_issuer=kept.issuer if kept else "")
@@ -110,11 +112,12 @@ def _configured_by_hand(server: McpServer) -> Discovered:
     return Discovered(metadata, "", "", None, None, False, {})
 
 
-def _from_cache(kept: ServerDiscovery, *, assume_pkce: bool) -> Discovered:
+def _from_cache(kept: ServerDiscovery, *, server: McpServer) -> Discovered:
     if kept.authorization_server is None:
         raise DiscoveryError("the cache names no authorization server")
     metadata = kept.authorization_server.metadata
-    require_pkce(metadata, assume_s256=assume_pkce)
+    if not server.is_unattended:
+        require_pkce(metadata, assume_s256=server.assume_pkce)
     return Discovered(
         metadata=metadata,
         source_url=kept.authorization_server.source_url,
@@ -123,6 +126,7 @@ def _from_cache(kept: ServerDiscovery, *, assume_pkce: bool) -> Discovered:
         challenge_scope=kept.challenge_scope or None,
         is_legacy=kept.is_legacy,
         resource_document=kept.resource_document,
+        asks_dpop=kept.asks_dpop,
     )
 
 
@@ -152,6 +156,7 @@ def _ask(server: McpServer, *, http: Egress, challenge: BearerChallenge | None, 
         challenge_scope=_challenge_scope(challenge),
         is_legacy=False,
         resource_document=dict(resource.document),
+        asks_dpop=_asks_dpop(challenge, resource),
     )
 
 
@@ -225,6 +230,12 @@ def _challenge_scope(challenge: BearerChallenge | None) -> str | None:
     return fitting_scope(challenge.scope) if challenge and challenge.scope else None
 
 
+def _asks_dpop(challenge: BearerChallenge | None, resource: ProtectedResourceMetadata) -> bool:
+    """RFC 9449 §7.1, RFC 9728 §2."""
+    challenged = challenge is not None and challenge.scheme == SCHEME
+    return challenged or resource.document.get("dpop_bound_access_tokens_required") is True
+
+
 def _first_usable(
     server: McpServer, issuers: Sequence[str], *, http: Egress
 ) -> tuple[AuthorizationServerMetadata, str]:
@@ -247,7 +258,8 @@ def _metadata_of(server: McpServer, issuer: str, *, http: Egress) -> tuple[Autho
             continue
         try:
             found = read_authorization_server_metadata(response, issuer=issuer, accepted_issuer=accepted)
-            require_pkce(found, assume_s256=server.assume_pkce)
+            if not server.is_unattended:
+                require_pkce(found, assume_s256=server.assume_pkce)
         except (DiscoveryError, MalformedResponseError) as error:
             http.trace.verdict(error.detail)
             problem = problem or error

@@ -46,6 +46,7 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
                 "resource_document": found.resource_document,
                 "scopes_supported": list(found.scopes_supported) if found.scopes_supported is not None else None,
                 "challenge_scope": found.challenge_scope or "",
+                "asks_dpop": found.asks_dpop,
                 "is_legacy": found.is_legacy,
                 "fetched_at": now,
                 "expires_at": now + timedelta(minutes=server.metadata_ttl_minutes),

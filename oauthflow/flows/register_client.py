@@ -19,7 +19,6 @@ from oauthflow.egress import Egress, Limits
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.client_auth import (
     ClientCredentials,
-    SigningKey,
     auth_method_to_register,
     choose_auth_method,
 )
@@ -34,6 +33,7 @@ from oauthflow.protocol.registration import (
     read_registration_response,
     registration_request,
 )
+from oauthflow.protocol.signing_key import SigningKey, read_signing_key
 
 from .discover import Discovered
 
@@ -114,7 +114,9 @@ def credentials_of(
         if client_id != server.client_id:
             raise NoClientError("the pre-registered client was changed since")
         return ClientCredentials(client_id, server.client_secret_sealed.reveal(), auth_method, None)
-    return ClientCredentials(client_id, None, auth_method, signing_key() if auth_method == "private_key_jwt" else None)
+    return ClientCredentials(
+        client_id, None, auth_method, _key_of(server) if auth_method == "private_key_jwt" else None
+    )
 
 
 def registered_credentials(registration: ClientRegistration) -> ClientCredentials:
@@ -148,8 +150,14 @@ def _pre_registered(server: McpServer, found: Discovered) -> Client:
         McpServer.objects.filter(pk=server.pk).update(client_issuer=found.issuer)
     secret = server.client_secret_sealed.reveal() or None
     method = _auth_method(server, found, has_secret=secret is not None)
-    key = signing_key() if method == "private_key_jwt" else None
+    key = _key_of(server) if method == "private_key_jwt" else None
     return Client(ClientCredentials(server.client_id, secret, method, key), RegistrationMethod.PRE_REGISTERED)
+
+
+def _key_of(server: McpServer) -> SigningKey | None:
+    """The client's own private key where one was entered, else the site's."""
+    entered = server.client_private_key_sealed.reveal()
+    return read_signing_key(entered) if entered else signing_key()
 
 
 def _auth_method(server: McpServer, found: Discovered, *, has_secret: bool) -> str:
@@ -157,7 +165,10 @@ def _auth_method(server: McpServer, found: Discovered, *, has_secret: bool) -> s
     if wanted == "auto":
         wanted = profile_of(server.profile).auth_method
     return choose_auth_method(
-        wanted=wanted, has_secret=has_secret, supported=found.metadata.token_endpoint_auth_methods_supported
+        wanted=wanted,
+        has_secret=has_secret,
+        has_key=bool(server.client_private_key_sealed),
+        supported=found.metadata.token_endpoint_auth_methods_supported,
     )
 
 

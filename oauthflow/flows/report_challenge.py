@@ -57,7 +57,7 @@ def report_challenge(
 def _refreshed(connection: Connection, *, now: datetime) -> bool:
     """Try a refresh, but not with a token that is fresh already: that would go round in circles."""
     token_set: TokenSet | None = connection.token_set
-    if token_set is None or not token_set.refresh_token_sealed or token_set.obtained_at > now - _JUST_OBTAINED:
+    if token_set is None or not token_set.is_renewable or token_set.obtained_at > now - _JUST_OBTAINED:
         return False
     try:
         refresh_connection(connection, now=now, trigger="refused")

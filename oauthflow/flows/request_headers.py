@@ -9,22 +9,26 @@ from datetime import datetime
 
 from django.conf import settings
 
+from connections.dpop_keys import dpop_key
 from connections.models import Connection, McpServer
 from connections.services import touch
+from oauthflow.egress.bound_token import BoundToken
 from oauthflow.egress.mcp_client import McpTarget
 from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.secret import Secret
+from oauthflow.protocol.token_endpoint import DPOP
 
 from .access_token import usable_access_token
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """Where to call, with which headers; `access_token` where it is one that can be renewed."""
+    """Where to call, with which headers; `access_token` where it is one that can be renewed, `dpop` if it is bound."""
 
     target: McpTarget
     headers: Mapping[str, Secret]
     access_token: Secret | None
+    dpop: BoundToken | None = None
 
 
 def prepare_request(connection: Connection, *, now: datetime, refused: Secret | None = None) -> PreparedRequest:
@@ -38,8 +42,10 @@ def prepare_request(connection: Connection, *, now: datetime, refused: Secret | 
     target = _target(server)
     if server.auth_type == McpServer.AuthType.OAUTH:
         token = usable_access_token(connection, now=now, refused=refused)
-        authorization = Secret(f"Bearer {token.access_token.reveal()}")
-        return PreparedRequest(target, {"Authorization": authorization}, token.access_token)
+        headers = {"Authorization": Secret(f"{token.token_type} {token.access_token.reveal()}")}
+        is_bound = token.token_type == DPOP
+        proved = BoundToken(token.access_token, dpop_key(connection)) if is_bound else None
+        return PreparedRequest(target, headers, token.access_token, proved)
     touch(connection, now=now)
     credential = server.static_credential_sealed.reveal()
     if server.auth_type == McpServer.AuthType.BEARER:

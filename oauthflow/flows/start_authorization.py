@@ -11,9 +11,10 @@ from django.db import transaction
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.dpop_keys import dpop_key
 from connections.models import ClientRegistration, Connection, FlowTrace, McpServer
 from connections.profiles import profile_of
-from connections.services import LONGEST_SCOPE
+from connections.services import LONGEST_SCOPE, connection_for, shared_connection
 from oauthflow.conf import configuration, redirect_uri
 from oauthflow.egress import Egress
 from oauthflow.models import AuthorizationRequest, hash_of
@@ -26,11 +27,14 @@ from oauthflow.protocol.registration import RegistrationMethod
 from oauthflow.protocol.resource import canonical_resource
 from oauthflow.protocol.scopes import format_scope, initial_scopes, parse_scope, step_up_scopes
 from oauthflow.protocol.secret import Secret
+from oauthflow.protocol.token_endpoint import DPOP
 from oauthflow.protocol.urls import validate_return_to
 
 from .attempt import traced
+from .bind_tokens import wanted_token_type
 from .discover import Discovered, discover
 from .mix_up import require_iss
+from .refresh.identity import identity_connection
 from .register_client import Client, lock_registrations, resolve_client
 
 if TYPE_CHECKING:
@@ -92,9 +96,13 @@ def start_authorization(
         challenge: What a client met at the server; its scopes are added (S-08).
 
     Raises:
-        InvalidRequestError: A wrong `return_to`, a server without OAuth, a connection of somebody else.
+        InvalidRequestError: A wrong `return_to`, a server without OAuth, a connection of somebody else, or one for
+            which nobody signs in.
         FlowError: Discovery or registration failed.
+
+    Where the company's sign-in vouches for people, it is that sign-in that is started.
     """
+    connection = _to_sign_in(connection, user=user)
     server = connection.server
     _check_may_connect(connection, user=user)
     return_path = validate_return_to(return_to) if return_to else ""
@@ -106,10 +114,12 @@ def start_authorization(
         if len(scope) > LONGEST_SCOPE:
             detail = f"the server names scopes of {len(scope)} characters; enter those that are needed at the server"
             raise InvalidRequestError(detail, code=Code.INVALID_SCOPE)
+        is_bound = wanted_token_type(server, found) == DPOP
+        thumbprint = dpop_key(connection).thumbprint if is_bound else ""
         for _ in range(_TRIES):
             client = resolve_client(server, found, scope=scope, http=http, now=now)
             request, state = _pending(connection, found, client, scope=scope, user=user, now=now)
-            request.manual, request.return_to = manual, return_path
+            request.manual, request.return_to, request.dpop_jkt = manual, return_path, thumbprint
             if _save(request):
                 break
         else:
@@ -126,6 +136,7 @@ def waiting_authorization(
     Arguments and errors as `start_authorization`. A request that a browser took up, that asks for less than the
     challenge, or that ends within five minutes is left alone.
     """
+    connection = _to_sign_in(connection, user=user)
     challenged = parse_scope((challenge.scope if challenge else None) or "")
     waiting = AuthorizationRequest.objects.filter(
         connection=connection,
@@ -173,6 +184,21 @@ def browser_cookie_name(request: AuthorizationRequest) -> str:
     return f"{prefix}mcp_flow_{request.pk.hex[:16]}"
 
 
+def _to_sign_in(connection: Connection, *, user: User) -> Connection:
+    """Return the connection at which the person signs in: this one, or the one that vouches for it."""
+    server = connection.server
+    if not server.is_unattended:
+        return connection
+    if not server.has_sign_in or server.identity_provider is None:
+        raise InvalidRequestError("nobody signs in to this server: connect it instead")
+    vouching = identity_connection(connection)
+    if vouching is not None:
+        return vouching
+    if connection.is_shared:
+        return shared_connection(server.identity_provider)
+    return connection_for(user, server.identity_provider, actor=user)
+
+
 def _check_may_connect(connection: Connection, *, user: User) -> None:
     if connection.server.auth_type != McpServer.AuthType.OAUTH:
         raise InvalidRequestError("this server needs no sign-in")
@@ -205,8 +231,8 @@ def _scope(connection: Connection, found: Discovered, *, additional: str, challe
     return step_up_scopes(requested=connection.requested_scopes, granted=connection.granted_scopes, challenged=wanted)
 
 
-def _resource(server: McpServer, found: Discovered) -> str:
-    """The RFC 8707 resource that all three legs send; empty: none. A-06, A-08."""
+def resource_for(server: McpServer, found: Discovered) -> str:
+    """Return the RFC 8707 resource that every leg sends; empty: none. A-06, A-08."""
     mode = server.resource_mode
     if mode == McpServer.ResourceMode.CUSTOM:
         return server.resource
@@ -235,7 +261,7 @@ def _pending(
         registration_method=client.method,
         registration=client.registration,
         redirect_uri=redirect_uri(),
-        resource=_resource(connection.server, found),
+        resource=resource_for(connection.server, found),
         scope=scope,
         initiated_at=now,
         expires_at=now + timedelta(seconds=configuration().authorization_request_lifetime_seconds),
@@ -281,6 +307,9 @@ def _authorization_server_url(request: AuthorizationRequest, *, http: Egress) ->
         code_challenge=s256_challenge(request.code_verifier_sealed.reveal()),
         scope=request.scope,
         resource=request.resource or None,
-        extra=profile_of(request.connection.server.profile).authorization_parameters,
+        extra={
+            **profile_of(request.connection.server.profile).authorization_parameters,
+            **({"dpop_jkt": request.dpop_jkt} if request.dpop_jkt else {}),  # RFC 9449 §10
+        },
     )
     return http.authorization_url(request.authorization_endpoint, parameters=parameters)

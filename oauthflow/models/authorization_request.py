@@ -107,6 +107,13 @@ class AuthorizationRequest(models.Model):
     )
     redirect_uri = models.CharField(max_length=1000)
     resource = models.CharField(max_length=1000, blank=True, help_text="Empty: not sent.")
+    dpop_jkt = models.CharField(
+        max_length=43,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Thumbprint of the key that binds the code.",
+    )
     scope = models.CharField(max_length=1000, blank=True)
     return_to = models.CharField(max_length=1024, blank=True)
     initiated_at = models.DateTimeField()

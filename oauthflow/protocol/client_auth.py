@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote_plus
 
@@ -15,6 +15,7 @@ from joserfc.jwk import ECKey
 from .codes import Code
 from .errors import InvalidRequestError, RegistrationError
 from .secret import Secret
+from .signing_key import SIGNING_ALGORITHM, SigningKey
 
 AUTO = "auto"
 NONE = "none"
@@ -24,35 +25,7 @@ PRIVATE_KEY_JWT = "private_key_jwt"
 AUTH_METHODS = frozenset({NONE, BASIC, POST, PRIVATE_KEY_JWT})
 SECRET_METHODS = frozenset({BASIC, POST})
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-SIGNING_ALGORITHM = "ES256"
 _ASSERTION_LIFETIME_SECONDS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """Our private P-256 key as a JWK with `kid`; does not print itself.
-
-    Raises ValueError where the JWK is anything else; the message never has a member's value.
-    """
-
-    jwk: Mapping[str, str] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        missing = [name for name in ("kid", "x", "y", "d") if not self.jwk.get(name)]
-        if missing:
-            raise ValueError(f"a signing key lacks {', '.join(missing)}")
-        if self.jwk.get("kty") != "EC" or self.jwk.get("crv") != "P-256":
-            raise ValueError("a signing key is not an EC key on P-256")
-        try:
-            # joserfc looks at the numbers only when it is asked for the key.
-            _ = ECKey.import_key(dict(self.jwk)).private_key
-        except ValueError:
-            raise ValueError("a signing key's numbers are not one key") from None
-
-    @property
-    def kid(self) -> str:
-        """The key id, which the public document repeats."""
-        return self.jwk["kid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +47,16 @@ def public_jwks(keys: Iterable[SigningKey]) -> dict[str, list[dict[str, str]]]:
 
 
 def _public_jwk(key: SigningKey) -> dict[str, str]:
-    # Named one by one, so that no private member, known or not, can slip through.
-    return {
-        "kty": "EC",
-        "crv": "P-256",
-        "x": key.jwk["x"],
-        "y": key.jwk["y"],
-        "kid": key.kid,
-        "use": "sig",
-        "alg": SIGNING_ALGORITHM,
-    }
+    return {**key.public_jwk, "kid": key.kid, "use": "sig", "alg": SIGNING_ALGORITHM}
 
 
-def choose_auth_method(*, wanted: str, has_secret: bool, supported: Sequence[str] | None) -> str:
+def choose_auth_method(*, wanted: str, has_secret: bool, supported: Sequence[str] | None, has_key: bool = False) -> str:
     """Choose how to authenticate at the token endpoint.
 
     Args:
         wanted: One of `AUTH_METHODS`, set by an administrator or by the registration; or `auto`.
         has_secret: Whether there is a client secret.
+        has_key: Whether a private key was entered for this client; it goes first, since it never travels.
         supported: `token_endpoint_auth_methods_supported`; None where the metadata has no such field.
 
     Raises:
@@ -106,6 +71,8 @@ def choose_auth_method(*, wanted: str, has_secret: bool, supported: Sequence[str
         if wanted in SECRET_METHODS and not has_secret:
             raise _unusable(f"{wanted} without a client secret")
         return wanted
+    if has_key and (supported is None or PRIVATE_KEY_JWT in supported or not has_secret):
+        return PRIVATE_KEY_JWT
     if not has_secret:
         return NONE
     # RFC 8414 §2: an absent list means client_secret_basic.

@@ -43,6 +43,7 @@ class Code(StrEnum):
     AUTHORIZATION_REQUIRED = "authorization_required"
     ACCOUNT_CHANGED = "account_changed"
     ISS_UNSUPPORTED = "iss_unsupported"
+    GRANT_NOT_CONFIGURED = "grant_not_configured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +145,9 @@ SENTENCES: dict[Code, Sentence] = {
     Code.ISS_UNSUPPORTED: Sentence(
         "The service does not promise to name itself in its answers (iss), which this site insists on. "
         "An administrator has to decide."
+    ),
+    Code.GRANT_NOT_CONFIGURED: Sentence(
+        "This site lacks what it needs to get access without a person. "
+        "An administrator has to complete the server's settings and check it."
     ),
 }

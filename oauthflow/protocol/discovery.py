@@ -159,23 +159,26 @@ def read_authorization_server_metadata(
         raise IssuerMismatchError("the document names another issuer than the one asked for")
     for name in _ENDPOINTS:
         endpoint = getattr(metadata, name)
-        if endpoint is not None:
+        if endpoint:
             _check_endpoint(name, endpoint, issuer_is_https=issuer.lower().startswith("https:"))
     return metadata
 
 
 def require_pkce(metadata: AuthorizationServerMetadata, *, assume_s256: bool) -> None:
-    """Refuse a server that does not promise PKCE with S256.
+    """Refuse a server that offers no sign-in for people, or does not promise PKCE with S256.
 
     Args:
         metadata: Of the authorization server.
         assume_s256: An administrator vouches for a server that says nothing; a list without S256 stays refused.
 
     Raises:
+        DiscoveryError: There is no authorization endpoint.
         PkceNotSupportedError: S256 is not promised.
 
     Spec: RFC 7636 §4.2; RFC 8414 §2. A-03, A-04.
     """
+    if not metadata.authorization_endpoint:
+        raise DiscoveryError("the authorization server has no grant for people (grant_types_supported)")
     methods = metadata.code_challenge_methods_supported
     if methods is None:
         if not assume_s256:

@@ -13,6 +13,7 @@ FlowError                            base of all: something stopped a flow
 │   └── PkceNotSupportedError        S256 is not advertised                   RFC 7636 §4.2, RFC 8414 §2
 ├── RegistrationError                refused, with the server's code          RFC 7591 §3.2.2
 │   └── NoClientError                not registered, and no way to be
+│       └── NotConfiguredError       what a grant without a person needs is not there: a secret, a key, an assertion
 ├── StateError                       unknown, used or late state; another browser or user
 ├── AuthorizationDeniedError         the redirect carried `error`             RFC 6749 §4.1.2.1
 ├── TokenEndpointError               an error body                            RFC 6749 §5.2
@@ -128,6 +129,12 @@ class NoClientError(RegistrationError):
     """We are not registered there and cannot register ourselves."""
 
     default_code = Code.REGISTRATION_NOT_SUPPORTED
+
+
+class NotConfiguredError(NoClientError):
+    """A grant without a person lacks what it needs: a secret, a key, an assertion, or a usable form of it."""
+
+    default_code = Code.GRANT_NOT_CONFIGURED
 
 
 class StateError(FlowError):

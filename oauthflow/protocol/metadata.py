@@ -43,7 +43,8 @@ class ProtectedResourceMetadata:
 class AuthorizationServerMetadata:
     """The document of an authorization server. RFC 8414 §2, OpenID Connect Discovery 1.0 §3.
 
-    None means that the document has no such member; what that means is for the reader to decide.
+    None means that the document has no such member; what that means is for the reader to decide. The
+    `authorization_endpoint` is empty where the server says that it has no grant for people.
     """
 
     issuer: str
@@ -59,6 +60,7 @@ class AuthorizationServerMetadata:
     iss_parameter_supported: bool = False
     client_id_metadata_document_supported: bool = False
     signing_algs: tuple[str, ...] | None = None
+    dpop_signing_algs: tuple[str, ...] | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -66,14 +68,14 @@ class AuthorizationServerMetadata:
         """Read the members that we use, and check their types only.
 
         Raises:
-            DiscoveryError: There is no `issuer`, `authorization_endpoint` or `token_endpoint`.
+            DiscoveryError: There is no `issuer` or `token_endpoint`, or an `authorization_endpoint` is missing.
             MalformedResponseError: A member has another type than RFC 8414 §2 gives it.
 
         Spec: RFC 8414 §2; RFC 9207 §3. A-12, R-14.
         """
         return cls(
             issuer=_required_text(document, "issuer"),
-            authorization_endpoint=_required_text(document, "authorization_endpoint"),
+            authorization_endpoint=_authorization_endpoint(document),
             token_endpoint=_required_text(document, "token_endpoint"),
             registration_endpoint=_text(document, "registration_endpoint"),
             revocation_endpoint=_text(document, "revocation_endpoint"),
@@ -85,6 +87,7 @@ class AuthorizationServerMetadata:
             iss_parameter_supported=_flag(document, "authorization_response_iss_parameter_supported"),
             client_id_metadata_document_supported=_flag(document, "client_id_metadata_document_supported"),
             signing_algs=_texts(document, "token_endpoint_auth_signing_alg_values_supported"),
+            dpop_signing_algs=_texts(document, "dpop_signing_alg_values_supported"),
             document=document,
         )
 
@@ -102,6 +105,14 @@ def _required_text(document: Mapping[str, Any], name: str) -> str:
     if value is None:
         raise DiscoveryError(f"the metadata has no {name}")
     return value
+
+
+def _authorization_endpoint(document: Mapping[str, Any]) -> str:
+    """RFC 8414 §2: required unless no grant type uses it; an absent list means that one does."""
+    offered = _texts(document, "grant_types_supported")
+    if offered is None or {"authorization_code", "implicit"} & set(offered):
+        return _required_text(document, "authorization_endpoint")
+    return _text(document, "authorization_endpoint") or ""
 
 
 def _texts(document: Mapping[str, Any], name: str) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from .authorization import ValidatedCode
 from .client_auth import ClientCredentials, authenticate
@@ -27,6 +27,8 @@ from .retry_after import ServerUnavailableError, require_available
 from .secret import Secret
 
 BEARER = "Bearer"
+DPOP = "DPoP"
+Binding: TypeAlias = Literal["none", "taken", "needed"]
 LONGEST_LIFETIME_SECONDS = 31_536_000
 # Some frameworks answer every POST with 201, and the response is complete all the same.
 _GRANTING_STATUSES = frozenset({200, 201})
@@ -42,6 +44,8 @@ _REFUSALS: Mapping[str, Code] = {
     "invalid_target": Code.INVALID_REQUEST,
     # RFC 7009 §2.2.1.
     "unsupported_token_type": Code.INVALID_REQUEST,
+    # RFC 9449 §5.
+    "invalid_dpop_proof": Code.INVALID_REQUEST,
     # Not in RFC 6749 §5.2 but sent: a person has to do something at the provider.
     "interaction_required": Code.ACCESS_DENIED,
     "login_required": Code.ACCESS_DENIED,
@@ -65,7 +69,7 @@ class TokenResponse:
 
     Attributes:
         access_token: Opaque; fit for an Authorization header.
-        token_type: Always `Bearer`.
+        token_type: `Bearer`, or `DPoP` where it works only with proofs of the key it was asked for with.
         expires_at: Aware UTC, at most 31,536,000 s ahead; None where the server gave no lifetime that makes sense.
         refresh_token: None where none came; the one in hand then stays good.
         scope: Space-separated; what was requested, where the response has no `scope`.
@@ -116,7 +120,7 @@ def authorization_code_request(
         "redirect_uri": redirect_uri,
         "code_verifier": code_verifier.reveal(),
     }
-    return _token_request(form, token_endpoint=token_endpoint, resource=resource, client=client, issuer=issuer, now=now)
+    return token_request(form, token_endpoint=token_endpoint, resource=resource, client=client, issuer=issuer, now=now)
 
 
 def refresh_request(
@@ -141,10 +145,10 @@ def refresh_request(
     Spec: RFC 6749 §6, RFC 8707 §2.2. A-06, X-13.
     """
     form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
-    return _token_request(form, token_endpoint=token_endpoint, resource=resource, client=client, issuer=issuer, now=now)
+    return token_request(form, token_endpoint=token_endpoint, resource=resource, client=client, issuer=issuer, now=now)
 
 
-def _token_request(
+def token_request(
     grant: dict[str, str],
     *,
     token_endpoint: str,
@@ -153,6 +157,7 @@ def _token_request(
     issuer: str,
     now: datetime,
 ) -> Request:
+    """Make a request to a token endpoint for any grant, with the proof of who we are. RFC 6749 §3.2, RFC 8707 §2.2."""
     form = {**grant, "resource": resource} if resource else grant
     headers, authenticated = authenticate(form, client=client, audience=issuer, now=now)
     return Request("POST", token_endpoint, headers={"Accept": "application/json", **headers}, form=authenticated)
@@ -166,6 +171,7 @@ def read_token_response(
     milliseconds: bool = False,
     issuer: str = "",
     client_id: str = "",
+    dpop: Binding = "none",
 ) -> TokenResponse:
     """Check a token endpoint's response and return what it granted.
 
@@ -176,6 +182,8 @@ def read_token_response(
         milliseconds: Whether this provider's `expires_in` is in milliseconds.
         issuer: From whom an `id_token` has to be; empty: it is not looked at.
         client_id: For whom it has to be.
+        dpop: `none`: no proof was sent, only a bearer token is accepted. `taken`: one was sent; a server that ignores
+            it gives a bearer token. `needed`: only a bound token is accepted. RFC 9449 §5.
 
     Raises:
         GrantRefusedError: Status 400 or 401 with `invalid_grant`.
@@ -194,10 +202,9 @@ def read_token_response(
     document = read_json_object(response)
     if document.get("error"):
         raise MalformedResponseError(f"token endpoint answered with an error under status {response.status}")
-    _require_bearer(document.get("token_type"))
     return TokenResponse(
         access_token=_access_token(document.get("access_token")),
-        token_type=BEARER,
+        token_type=_token_type(document.get("token_type"), dpop=dpop),
         expires_at=_expires_at(document.get("expires_in"), received_at=received_at, milliseconds=milliseconds),
         refresh_token=_refresh_token(document.get("refresh_token")),
         scope=_scope(document.get("scope"), requested_scope=requested_scope),
@@ -223,17 +230,20 @@ def read_error_response(response: Response) -> FlowError:
         return GrantRefusedError("endpoint answered invalid_grant")
     if error in _CLIENT_REFUSALS:
         return ClientRefusedError(f"endpoint answered {error}", code=Code(error))
-    if error in _UNAVAILABLE:
+    if error in _UNAVAILABLE or error == "use_dpop_nonce":  # a nonce that went stale twice within one request
         return ServerUnavailableError(f"endpoint answered {error}")
     if error in _REFUSALS:
         return TokenEndpointError(f"endpoint answered {error}", code=_REFUSALS[error])
     return TokenEndpointError("endpoint answered an unlisted error", code=Code.SERVER_ERROR)
 
 
-def _require_bearer(token_type: Any) -> None:
+def _token_type(value: Any, *, dpop: Binding) -> str:
     # REQUIRED by RFC 6749 §5.1 and case-insensitive; §7.1 forbids using a token of a type that one does not understand.
-    if not isinstance(token_type, str) or token_type.lower() != BEARER.lower():
-        raise MalformedResponseError("token response without token_type Bearer")
+    understood = {"none": (BEARER,), "taken": (DPOP, BEARER), "needed": (DPOP,)}[dpop]
+    for kind in understood:
+        if isinstance(value, str) and value.lower() == kind.lower():
+            return kind
+    raise MalformedResponseError(f"token response without token_type {' or '.join(understood)}")
 
 
 def _access_token(value: Any) -> Secret:

@@ -178,7 +178,7 @@ def connection_card(connection: Connection, *, user: User) -> ConnectionCard:
         scopes=describe_scopes(connection.granted_scopes),
         expires_at=ends,
         has_ended=ends is not None and ends <= timezone.now(),
-        renews=bool(tokens and tokens.refresh_token_sealed) and connection.status in _RENEWED,
+        renews=bool(tokens and tokens.is_renewable) and connection.status in _RENEWED,
         may_manage=may_manage,
         needs_oauth=connection.server.auth_type == McpServer.AuthType.OAUTH,
     )

@@ -140,15 +140,15 @@ def test_a_refusal_of_older_tokens_marks_nothing(granted: TokenSet) -> None:
     [(60, 30), (1740, 870), (1800, 900), (3600, 900), (86_400, 21_600), (None, None), (864_000, 777_600)],
 )
 def test_the_background_renews_in_time(now: datetime, seconds: int | None, before_end: int | None) -> None:
-    due = refresh_due_at(tokens(now=now, seconds=seconds), has_refresh_token=True, now=now)
+    due = refresh_due_at(tokens(now=now, seconds=seconds), is_renewable=True, now=now)
 
     assert due == (None if seconds is None or before_end is None else now + timedelta(seconds=seconds - before_end))
-    assert refresh_due_at(tokens(now=now, seconds=seconds), has_refresh_token=False, now=now) is None
+    assert refresh_due_at(tokens(now=now, seconds=seconds), is_renewable=False, now=now) is None
 
 
 def test_what_was_obtained_together_is_not_due_together(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "due_spread", DRAWN)
-    due = [refresh_due_at(tokens(now=now, seconds=3600), has_refresh_token=True, now=now) for _ in range(100)]
+    due = [refresh_due_at(tokens(now=now, seconds=3600), is_renewable=True, now=now) for _ in range(100)]
 
     assert len(set(due)) == 100
     assert all(now + timedelta(seconds=2340) <= one <= now + timedelta(seconds=2700) for one in due if one)

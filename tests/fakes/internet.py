@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,6 +16,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from oauthflow.egress import Answer as SentAnswer
+from oauthflow.egress.proofs import note_nonce, sent_with_proof
 from oauthflow.protocol.messages import Request, Response
 
 
@@ -100,10 +102,15 @@ class FakeSender:
     def next(self, *, seconds: float) -> SentAnswer | None:
         if not self._submitted:
             return None
-        key, request = self._submitted.pop(0)
+        key, made = self._submitted.pop(0)
+        return sent_with_proof(made, partial(self._answered, key))
+
+    def _answered(self, key: Hashable, request: Request) -> SentAnswer:
         answer = self._session.request(request.method, request.url, headers=request.headers, data=request.form)
         headers = {name.lower(): value for name, value in answer.headers.items()}
-        return SentAnswer(key, Response(answer.status_code, url=request.url, headers=headers, body=answer.content), 0.0)
+        response = Response(answer.status_code, url=request.url, headers=headers, body=answer.content)
+        note_nonce(response, request=request)
+        return SentAnswer(key, response, 0.0)
 
     def close(self) -> None:
         self._session.close()

@@ -15,7 +15,6 @@ from joserfc.jwk import ECKey, KeySet
 
 from oauthflow.protocol.client_auth import (
     ClientCredentials,
-    SigningKey,
     auth_method_to_register,
     authenticate,
     choose_auth_method,
@@ -24,6 +23,7 @@ from oauthflow.protocol.client_auth import (
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import InvalidRequestError, RegistrationError
 from oauthflow.protocol.secret import Secret
+from oauthflow.protocol.signing_key import SigningKey
 from tests.requirements import requirement
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)

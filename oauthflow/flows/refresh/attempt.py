@@ -7,14 +7,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from connections.models import TokenSet
+from connections.profiles import profile_of
 from connections.services import mark_unreadable
 from oauthflow.conf import configuration
 from oauthflow.egress import Limits
 from oauthflow.protocol.errors import SecretUnreadableError
-from oauthflow.protocol.messages import Request
-from oauthflow.protocol.token_endpoint import refresh_request
+from oauthflow.protocol.messages import Request, Response
+from oauthflow.protocol.token_endpoint import TokenResponse, read_token_response, refresh_request
 
+from ..bind_tokens import binding, bound
 from ..register_client import credentials_of
+from . import owners
+from .unattended import unattended_request
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -47,6 +51,11 @@ class Attempt:
     is_recovery: bool = False
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether the token was sent too often without an answer; a grant without a person is just asked for again."""
+        return not self.token_set.is_unattended and owners.unknown_outcomes_of(self.owner) > MOST_RESENDS
+
+    @property
     def patience_seconds(self) -> float:
         """How long to try again to write the outcome: a person waits for less than the background does."""
         return 120.0 if self.trigger == "schedule" else 20.0
@@ -56,27 +65,49 @@ class Attempt:
         return self.claimed_at + configuration().lease_seconds - Limits.REFRESH.total_seconds - MARGIN_SECONDS
 
 
-def request_of(token_set: TokenSet, *, now: datetime) -> Request:
+def request_of(token_set: TokenSet, *, now: datetime) -> Request | None:
     """Make the request, before the claim: what cannot be read is never claimed.
 
+    Returns:
+        None where an identity assertion has to be fetched first, which is done after the claim.
+
     Raises:
-        SecretUnreadableError: The stored token does not open.
-        NoClientError: The client that the token was given to was replaced.
+        SecretUnreadableError: Something stored does not open.
+        NoClientError: The client that the token was given to was replaced, or what the grant needs is not there.
+        AuthorizationRequiredError: Somebody has to sign in at the company's sign-in service first.
     """
     try:
-        return refresh_request(
-            token_endpoint=token_set.token_endpoint,
-            refresh_token=token_set.refresh_token_sealed.reveal(),
-            resource=token_set.resource or None,
-            client=credentials_of(
-                token_set.connection.server,
-                client_id=token_set.client_id,
-                auth_method=token_set.auth_method,
-                registration=token_set.registration,
-            ),
-            issuer=token_set.issuer,
-            now=now,
-        )
+        request = unattended_request(token_set, now=now) if token_set.is_unattended else _refresh(token_set, now=now)
+        return request and bound(request, token_set.connection, token_type=token_set.token_type)
     except SecretUnreadableError:
         mark_unreadable(token_set.connection)
         raise
+
+
+def read_answer(attempt: Attempt, response: Response) -> TokenResponse:
+    """Judge the answer to an attempt; raises as `read_token_response`."""
+    token_set = attempt.token_set
+    server = token_set.connection.server
+    return read_token_response(
+        response,
+        requested_scope=token_set.scope or token_set.connection.requested_scopes,
+        received_at=attempt.now,
+        milliseconds=profile_of(server.profile).milliseconds,
+        dpop=binding(server, token_type=token_set.token_type),
+    )
+
+
+def _refresh(token_set: TokenSet, *, now: datetime) -> Request:
+    return refresh_request(
+        token_endpoint=token_set.token_endpoint,
+        refresh_token=token_set.refresh_token_sealed.reveal(),
+        resource=token_set.resource or None,
+        client=credentials_of(
+            token_set.connection.server,
+            client_id=token_set.client_id,
+            auth_method=token_set.auth_method,
+            registration=token_set.registration,
+        ),
+        issuer=token_set.issuer,
+        now=now,
+    )

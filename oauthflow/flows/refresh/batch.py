@@ -20,18 +20,17 @@ from django.db import DatabaseError, connection
 
 from connections.leases import Claim, claim_many
 from connections.models import ClientRegistration, FlowTrace, McpServer, TokenSet
-from connections.profiles import profile_of
 from connections.renewals import Renewal, seal_renewal, store_renewals
 from connections.services import give_lease_back
 from oauthflow.conf import configuration
 from oauthflow.egress import Answer, Sender, open_sender
 from oauthflow.protocol.errors import FlowError, NoClientError
 from oauthflow.protocol.messages import Request
-from oauthflow.protocol.token_endpoint import TokenResponse, read_token_response
+from oauthflow.protocol.token_endpoint import TokenResponse
 
 from ..attempt import traced
 from . import owners
-from .attempt import MOST_RESENDS, Attempt, request_of
+from .attempt import Attempt, read_answer, request_of
 from .failure import OUTCOME_LOST, end, pause, quarantine, settle
 from .health import note_success
 from .keep import give_back_unless_replaced, persistently, spool
@@ -142,13 +141,14 @@ class _Run:
         if not self._queues.is_open(row, now=attempt.now):
             return None
         try:
-            return attempt, request_of(row, now=attempt.now)
+            request = request_of(row, now=attempt.now)
+            return (attempt, request) if request else None
         except NoClientError as error:
             pause(attempt, error)
             raise
 
     def _is_given_up(self, attempt: Attempt) -> bool:
-        if owners.unknown_outcomes_of(attempt.owner) <= MOST_RESENDS:
+        if not attempt.is_given_up:
             return False
         self._guarded(attempt.token_set, partial(_give_up, attempt))
         return True
@@ -266,18 +266,13 @@ class _Run:
             row.connection.server = self._servers[row.connection.server_id]
             if row.registration_id:
                 row.registration = self._registrations[row.registration_id]
-        return [found[pk] for pk in ids if pk in found and found[pk].refresh_token_sealed]
+        return [found[pk] for pk in ids if pk in found and found[pk].is_renewable]
 
 
 def _judged(attempt: Attempt, answer: Answer) -> TokenResponse:
     if isinstance(answer.outcome, FlowError):
         raise answer.outcome
-    return read_token_response(
-        answer.outcome,
-        requested_scope=attempt.token_set.scope,
-        received_at=attempt.now,
-        milliseconds=profile_of(attempt.token_set.connection.server.profile).milliseconds,
-    )
+    return read_answer(attempt, answer.outcome)
 
 
 def _sealed(attempt: Attempt, tokens: TokenResponse) -> Renewal:

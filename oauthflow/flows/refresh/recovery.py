@@ -13,6 +13,7 @@ from audit.events import AuditEvent
 from audit.record import record
 from connections.models import Connection, TokenSet
 from connections.renewals import Renewal, store_renewals
+from oauthflow.protocol.grant_types import GrantType
 
 from . import owners, spool
 from .batch import Outcome, refresh_many
@@ -44,7 +45,8 @@ def recover_abandoned(*, now: datetime) -> Outcome:
     if not left.exists():
         return Outcome()
     replay_spool()
-    rows = left.order_by("expires_at").values_list("pk", "issuer")
+    # Those for which the company's sign-in vouches are taken over when they are due.
+    rows = left.exclude(grant_type=GrantType.TOKEN_EXCHANGE).order_by("expires_at").values_list("pk", "issuer")
     return refresh_many(rows, now=now, dead_owners=frozenset(dead))
 
 

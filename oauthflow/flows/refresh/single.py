@@ -17,30 +17,32 @@ from typing import TYPE_CHECKING
 from django.db import DatabaseError
 
 from connections.models import Connection, FlowTrace, TokenSet
-from connections.profiles import profile_of
 from connections.renewals import Renewal, store_renewals
 from connections.services import give_lease_back, lease_for_refresh
 from oauthflow.conf import configuration
-from oauthflow.egress import Limits
+from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
     ClientRefusedError,
     FlowError,
+    GrantRefusedError,
     IssuerChangedError,
     NoClientError,
     ResponseTimeoutError,
 )
 from oauthflow.protocol.messages import Request
 from oauthflow.protocol.retry_after import ServerUnavailableError
-from oauthflow.protocol.token_endpoint import TokenResponse, read_token_response
+from oauthflow.protocol.token_endpoint import TokenResponse
 
 from ..attempt import traced
+from ..bind_tokens import bound
 from . import owners, spool
-from .attempt import MOST_RESENDS, Attempt, request_of
+from .attempt import Attempt, read_answer, request_of
 from .failure import OUTCOME_LOST, end, pause, settle
 from .health import note_success, require_open
 from .keep import keep_safe, keep_stored, persistently
+from .unattended import request_with_identity
 from .waiting import wait_for_the_winner
 
 if TYPE_CHECKING:
@@ -69,13 +71,25 @@ def refresh_connection(
             the grant is kept.
         IssuerChangedError: The server moved; nothing was sent.
         SecretUnreadableError: The stored token does not open; nothing was sent.
+        GrantRefusedError: The grant has ended, and it is one for which nobody can sign in.
 
     Spec: RFC 6749 §6. X-12, X-13.
     """
+    try:
+        return _refreshed(connection, now=now, trigger=trigger, actor=actor, generation=generation)
+    except AuthorizationRequiredError as error:
+        if connection.server.has_sign_in:
+            raise
+        raise GrantRefusedError(f"{error.detail}; connect it again once the cause is gone") from error
+
+
+def _refreshed(
+    connection: Connection, *, now: datetime, trigger: str, actor: User | None, generation: int | None
+) -> Connection:
     token_set = (
         TokenSet.objects.select_related("connection__server", "registration").filter(connection=connection).first()
     )
-    if token_set is None or not token_set.refresh_token_sealed:
+    if token_set is None or not token_set.is_renewable:
         raise AuthorizationRequiredError("there is no refresh token", reason=connection.reason or "no_refresh_token")
     if generation is not None and token_set.generation != generation:
         connection.refresh_from_db()
@@ -87,6 +101,9 @@ def refresh_connection(
     except NoClientError as error:
         attempt.owner = token_set.lease_owner
         pause(attempt, error)
+        raise
+    except AuthorizationRequiredError as error:
+        end(attempt, reason=error.reason, cause=error)
         raise
     if trigger != "request":
         require_open(token_set, now=now)
@@ -113,7 +130,7 @@ def _check_worth_trying(token_set: TokenSet, *, trigger: str, now: datetime) -> 
         raise ServerUnavailableError("pausing after a failed refresh", retry_after=wait)
 
 
-def _refresh_or_wait(attempt: Attempt, request: Request) -> None:
+def _refresh_or_wait(attempt: Attempt, request: Request | None) -> None:
     dead_owner, deadline = "", time.monotonic() + configuration().lease_wait_seconds
     while True:
         with closing(spool.Reservation()) as reservation:
@@ -157,27 +174,23 @@ def _replayed(attempt: Attempt) -> bool:
     kept = spool.answer_for(token_set.pk, newer_than=token_set.generation, search=attempt.is_recovery)
     if kept is not None and store_renewals([kept], replayed_by=attempt.owner):
         return True
-    if owners.unknown_outcomes_of(attempt.owner) > MOST_RESENDS:
+    if attempt.is_given_up:
         end(attempt, reason=OUTCOME_LOST)
         return True
     return False
 
 
-def _exchange(attempt: Attempt, request: Request, *, reservation: spool.Reservation) -> None:
+def _exchange(attempt: Attempt, request: Request | None, *, reservation: spool.Reservation) -> None:
     token_set = attempt.token_set
     server = token_set.connection.server
     if not time.monotonic() < attempt.send_before():
         give_lease_back(token_set, lease_owner=attempt.owner)
         raise ResponseTimeoutError("paused for too long after the claim; nothing was sent")
-    read = partial(
-        read_token_response,
-        requested_scope=token_set.scope,
-        received_at=attempt.now,
-        milliseconds=profile_of(server.profile).milliseconds,
-    )
+    read = partial(read_answer, attempt)
     renewal: Renewal | None = None
     try:
         with traced(server, kind=FlowTrace.Kind.REFRESH, connection=token_set.connection, user=attempt.actor) as http:
+            request = request or _with_identity(attempt, http=http)
             tokens: TokenResponse = http.redeem(request, read=read, limits=Limits.REFRESH, step="refresh")
             renewal = keep_safe(attempt, tokens, reservation=reservation)
     except FlowError as error:
@@ -189,3 +202,12 @@ def _exchange(attempt: Attempt, request: Request, *, reservation: spool.Reservat
             raise
     keep_stored(attempt, renewal, tokens)
     note_success(token_set)
+
+
+def _with_identity(attempt: Attempt, *, http: Egress) -> Request:
+    """The first of two requests; the second goes only where its answer still comes within the lease."""
+    token_set = attempt.token_set
+    request = request_with_identity(token_set, http=http, now=attempt.now)
+    if not time.monotonic() < attempt.send_before():
+        raise ResponseTimeoutError("the sign-in service took too long to vouch; nothing was sent to the server's own")
+    return bound(request, token_set.connection, token_type=token_set.token_type)

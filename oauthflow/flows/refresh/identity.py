@@ -1,0 +1,138 @@
+"""Enterprise-managed authorization: the company's sign-in vouches for a person at a server's authorization server.
+
+The entry of the sign-in service is configured like a server. Somebody's connection to it, by an ordinary sign-in, holds
+the refresh token that says who they are; a program may hand in an ID Token for a connection instead. SEP-990.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from connections.models import Connection, McpServer, TokenSet
+from connections.services import give_lease_back, lease_for_refresh
+from oauthflow.conf import configuration
+from oauthflow.egress import Egress, Limits
+from oauthflow.protocol.client_auth import ClientCredentials
+from oauthflow.protocol.errors import AuthorizationRequiredError, NotConfiguredError
+from oauthflow.protocol.retry_after import ServerUnavailableError
+from oauthflow.protocol.secret import Secret
+from oauthflow.protocol.unattended import (
+    SubjectToken,
+    SubjectTokenType,
+    read_token_exchange_response,
+    token_exchange_request,
+)
+
+from ..discover import discover
+from ..register_client import credentials_of, resolve_client
+from . import owners
+
+IDENTITY_REQUIRED: Final = "identity_required"
+_SIGNED_IN: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
+
+
+@dataclass(frozen=True, slots=True)
+class _SignInService:
+    token_endpoint: str
+    issuer: str
+    client: ClientCredentials
+
+
+def identity_connection(connection: Connection) -> Connection | None:
+    """Return the connection to the company's sign-in service that vouches for this one: the same person's."""
+    provider = connection.server.identity_provider
+    found = Connection.objects.filter(server=provider, user=connection.user).select_related("server")
+    return found.order_by("label").first() if provider else None
+
+
+def require_identity(connection: Connection) -> None:
+    """Check, without the network, that somebody can be vouched for.
+
+    Raises:
+        AuthorizationRequiredError: They have to sign in at the company's sign-in service first.
+        NotConfiguredError: The server names no sign-in service.
+    """
+    if connection.server.identity_provider is None:
+        raise NotConfiguredError("the server names no sign-in service of the company (identity_provider)")
+    if not connection.subject_token_sealed:
+        _stored_identity(connection)
+
+
+def identity_assertion(grant: TokenSet, *, scope: str, http: Egress, now: datetime) -> Secret:
+    """Ask the company's sign-in service for the grant (ID-JAG) that the server's authorization server accepts.
+
+    Raises:
+        AuthorizationRequiredError: Nobody is signed in there.
+        GrantRefusedError: That sign-in has ended.
+        FlowError: The service cannot be reached, or refuses.
+
+    Spec: RFC 8693 §2.1; SEP-990: `audience` is the authorization server's issuer, `resource` the MCP server.
+    """
+    connection = grant.connection
+    with _subject(connection, http=http, now=now) as (subject, service):
+        request = token_exchange_request(
+            token_endpoint=service.token_endpoint,
+            subject=subject,
+            audience=grant.issuer,
+            resource=grant.resource,
+            scope=scope,
+            client=service.client,
+            issuer=service.issuer,
+            now=now,
+        )
+        response = http.send(request, limits=Limits.TOKEN, step="identity assertion")
+        return read_token_exchange_response(response, received_at=now)
+
+
+@contextmanager
+def _subject(connection: Connection, *, http: Egress, now: datetime) -> Iterator[tuple[SubjectToken, _SignInService]]:
+    provider = connection.server.identity_provider
+    if provider is None:
+        raise NotConfiguredError("the server names no sign-in service of the company (identity_provider)")
+    if connection.subject_token_sealed:
+        given = SubjectToken(connection.subject_token_sealed.reveal(), connection.subject_token_type)
+        yield given, _asked_service(provider, http=http, now=now)
+        return
+    identity = _stored_identity(connection)
+    with _held_still(identity):
+        subject = SubjectToken(identity.refresh_token_sealed.reveal(), SubjectTokenType.REFRESH_TOKEN)
+        yield subject, _SignInService(identity.token_endpoint, identity.issuer, _client_of(identity))
+
+
+def _asked_service(provider: McpServer, *, http: Egress, now: datetime) -> _SignInService:
+    found = discover(provider, http=http, now=now)
+    client = resolve_client(provider, found, scope="", http=http, now=now)
+    return _SignInService(found.metadata.token_endpoint, found.issuer, client.credentials)
+
+
+def _client_of(identity: TokenSet) -> ClientCredentials:
+    return credentials_of(
+        identity.connection.server,
+        client_id=identity.client_id,
+        auth_method=identity.auth_method,
+        registration=identity.registration,
+    )
+
+
+def _stored_identity(connection: Connection) -> TokenSet:
+    identity = identity_connection(connection)
+    held = TokenSet.objects.select_related("connection__server", "registration").filter(connection=identity).first()
+    if held is None or not held.refresh_token_sealed or held.connection.status not in _SIGNED_IN:
+        raise AuthorizationRequiredError("nobody is signed in at the company's service", reason=IDENTITY_REQUIRED)
+    return held
+
+
+@contextmanager
+def _held_still(identity: TokenSet) -> Iterator[None]:
+    """Let nobody rotate the refresh token while it is presented: a service may take the old one for stolen."""
+    owner = owners.new_owner()
+    if not lease_for_refresh(identity, owner=owner, seconds=configuration().lease_seconds):
+        raise ServerUnavailableError("the sign-in that vouches is being renewed", retry_after=1)
+    try:
+        yield
+    finally:
+        give_lease_back(identity, lease_owner=owner)
