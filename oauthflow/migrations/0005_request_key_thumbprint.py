@@ -4,15 +4,20 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('oauthflow', '0004_issuer_health'),
+        ("oauthflow", "0004_issuer_health"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='authorizationrequest',
-            name='dpop_jkt',
-            field=models.CharField(blank=True, db_default='', default='', help_text='Thumbprint of the key that binds the code.', max_length=43),
+            model_name="authorizationrequest",
+            name="dpop_jkt",
+            field=models.CharField(
+                blank=True,
+                db_default="",
+                default="",
+                help_text="Thumbprint of the key that binds the code.",
+                max_length=43,
+            ),
         ),
     ]

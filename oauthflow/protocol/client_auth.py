@@ -38,7 +38,7 @@ class ClientCredentials:
     signing_key: SigningKey | None = None
 
 
-def public_jwks(keys: Iterable[SigningKey]) -> dict[str, list[dict[str, str]]]:
+def public_jwks(keys: Iterable[SigningKey]) -> dict[str, list[dict[str, str | list[str]]]]:
     """Return the JWK Set document that verifies our assertions, without any private member.
 
     Spec: RFC 7517 §5, RFC 7518 §6.2. R-07.
@@ -46,7 +46,7 @@ def public_jwks(keys: Iterable[SigningKey]) -> dict[str, list[dict[str, str]]]:
     return {"keys": [_public_jwk(key) for key in keys]}
 
 
-def _public_jwk(key: SigningKey) -> dict[str, str]:
+def _public_jwk(key: SigningKey) -> dict[str, str | list[str]]:
     return {**key.public_jwk, "kid": key.kid, "use": "sig", "alg": SIGNING_ALGORITHM}
 
 

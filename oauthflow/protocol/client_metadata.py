@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .client_auth import AUTH_METHODS, NONE, PRIVATE_KEY_JWT, SIGNING_ALGORITHM
+from .client_auth import AUTH_METHODS, NONE, PRIVATE_KEY_JWT
 from .errors import FlowError, InvalidRequestError
+from .signing_key import SIGNING_ALGORITHM
 from .urls import parse_http_url
 
 GRANT_TYPES = ("authorization_code", "refresh_token")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
@@ -44,7 +44,7 @@ class SigningKey:
         return self.jwk["kid"]
 
     @property
-    def public_jwk(self) -> dict[str, str]:
+    def public_jwk(self) -> dict[str, str | list[str]]:
         """The public members alone, named one by one, so that no private one can slip through."""
         return {name: self.jwk[name] for name in ("kty", "crv", "x", "y")}
 
@@ -57,10 +57,10 @@ class SigningKey:
         """Return it as text that `read_signing_key` reads."""
         return Secret(json.dumps(dict(self.jwk), separators=(",", ":")))
 
-    @classmethod
-    def new(cls) -> Self:
+    @staticmethod
+    def new() -> SigningKey:
         """Make a fresh key; its `kid` is its thumbprint."""
-        return _with_kid(cls, ECKey.generate_key("P-256", private=True))
+        return _with_kid(ECKey.generate_key("P-256", private=True))
 
 
 def read_signing_key(text: Secret) -> SigningKey:
@@ -76,13 +76,13 @@ def read_signing_key(text: Secret) -> SigningKey:
         raise NotConfiguredError("the private key is longer than any P-256 key")
     try:
         source: Any = json.loads(given) if given.startswith("{") else given
-        return _with_kid(SigningKey, ECKey.import_key(source))
+        return _with_kid(ECKey.import_key(source))
     except (ValueError, TypeError, KeyError, JoseError):
         pass
     # Raised out here, so that nothing leads from it to the key.
     raise NotConfiguredError("the private key is not a P-256 key in PEM or JWK form; ES256 is the only algorithm")
 
 
-def _with_kid(kind: type[SigningKey], key: ECKey) -> Any:
+def _with_kid(key: ECKey) -> SigningKey:
     members = {name: str(value) for name, value in key.as_dict(private=True).items()}
-    return kind({"kid": key.thumbprint(), **members})
+    return SigningKey({"kid": key.thumbprint(), **members})

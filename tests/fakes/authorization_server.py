@@ -12,6 +12,11 @@ from typing import Any
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from .internet import Answer, Call
+from .proofs import Proof, read_proof
+
+CLIENT_CREDENTIALS = "client_credentials"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 
 @dataclass
@@ -48,6 +53,12 @@ class FakeAuthorizationServer:
     id_token_overrides: dict[str, Any] = field(default_factory=dict)
     marker: str = ""
     before_token_answer: Callable[[], object] | None = None
+    grant_types: list[str] = field(default_factory=lambda: ["authorization_code", "refresh_token"])
+    unattended_answer: Answer | None = None
+    exchange_overrides: dict[str, Any] = field(default_factory=dict)
+    binds_tokens: bool = False
+    dpop_nonce: str = ""
+    dpop_algorithms: list[str] | None = None
 
     clients: dict[str, dict[str, Any]] = field(default_factory=dict)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -58,6 +69,8 @@ class FakeAuthorizationServer:
     token_requests: list[dict[str, str]] = field(default_factory=list)
     refresh_requests: list[dict[str, str]] = field(default_factory=list)
     revocations: list[dict[str, str]] = field(default_factory=list)
+    unattended_requests: list[dict[str, str]] = field(default_factory=list)
+    proofs: list[Proof] = field(default_factory=list)
 
     @property
     def origin(self) -> str:
@@ -70,7 +83,8 @@ class FakeAuthorizationServer:
             "authorization_endpoint": f"{self.origin}/authorize",
             "token_endpoint": f"{self.origin}/token",
             "response_types_supported": ["code"],
-            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "grant_types_supported": self.grant_types,
+            "dpop_signing_alg_values_supported": self.dpop_algorithms,
             "token_endpoint_auth_methods_supported": self.auth_methods,
             "authorization_response_iss_parameter_supported": self.promises_iss,
         }
@@ -142,9 +156,22 @@ class FakeAuthorizationServer:
         return Answer(204)
 
     def _token(self, call: Call) -> Answer:
-        sent = {**call.form, "client": self._client(call)}
+        sent = {**call.form, "client": self._client(call), "authorization": call.headers.get("Authorization", "")}
         if self.before_token_answer:
             self.before_token_answer()
+        if "DPoP" in call.headers:
+            self.proofs.append(read_proof(call))
+            if self.dpop_nonce and self.proofs[-1].claims.get("nonce") != self.dpop_nonce:
+                return Answer(400, {"error": "use_dpop_nonce"}, {"DPoP-Nonce": self.dpop_nonce})
+        is_bound = self.binds_tokens and "DPoP" in call.headers
+        answer = self._granted(sent)
+        if is_bound and "access_token" in answer.body and "issued_token_type" not in answer.body:
+            answer.body["token_type"] = "DPoP"
+        return answer
+
+    def _granted(self, sent: dict[str, str]) -> Answer:
+        if sent["grant_type"] in (CLIENT_CREDENTIALS, JWT_BEARER, TOKEN_EXCHANGE):
+            return self._unattended(sent)
         if sent["grant_type"] == "refresh_token":
             return self._refresh(sent)
         self.token_requests.append(sent)
@@ -159,6 +186,20 @@ class FakeAuthorizationServer:
         if base64.urlsafe_b64encode(digest).decode().rstrip("=") != asked["code_challenge"]:
             return Answer(400, {"error": "invalid_grant"})
         return self._tokens(asked.get("scope", ""), client=sent["client"])
+
+    def _unattended(self, sent: dict[str, str]) -> Answer:
+        self.unattended_requests.append(sent)
+        if self.unattended_answer:
+            return self.unattended_answer
+        if sent["grant_type"] != TOKEN_EXCHANGE:
+            return self._tokens(sent.get("scope", ""), client=sent["client"])
+        part = base64.urlsafe_b64encode(json.dumps({"sub": "somebody"}).encode()).decode().rstrip("=")
+        issued = {
+            "access_token": f"{part}.{part}.c2lnbmF0dXJl{len(self.unattended_requests)}",
+            "issued_token_type": "urn:ietf:params:oauth:token-type:id-jag",
+            "token_type": "N_A",
+        }
+        return Answer(body=issued | self.exchange_overrides)
 
     def _refresh(self, sent: dict[str, str]) -> Answer:
         self.refresh_requests.append(sent)

@@ -24,6 +24,7 @@ class FakeMcpServer:
     metadata_url: str = ""
     resource: str = ""
     protected: bool = True
+    scheme: str = "Bearer"
     metadata_answer: Answer | None = None
     metadata_overrides: dict[str, Any] = field(default_factory=dict)
 
@@ -53,7 +54,7 @@ class FakeMcpServer:
         if self.names_metadata_in_challenge and self.publishes_metadata:
             members["resource_metadata"] = self.where
         said = ", ".join(f'{name}="{value}"' for name, value in members.items() if value)
-        return f"Bearer {said}".strip()
+        return f"{self.scheme} {said}".strip()
 
     def _metadata(self) -> dict[str, Any]:
         document: dict[str, Any] = {
