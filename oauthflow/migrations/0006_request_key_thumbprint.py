@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("oauthflow", "0004_issuer_health"),
+        ("oauthflow", "0005_webhooks"),
     ]
 
     operations = [
