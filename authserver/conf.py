@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -19,6 +19,15 @@ class AuthserverConfiguration:
         refresh_window_seconds: 0 to 60. How long the token before the newest still gives the same answer, for clients
             that lost an answer or ask twice at once; 0 takes every second use for theft. X-04.
         family_days: How long a grant can be renewed before the person is asked again.
+        registration: Whether programs may register themselves: all, those with a token of an administrator, or none.
+        registrations_of_an_address: Per hour. A program registers once, not at each start.
+        registrations_a_day: Of all addresses together.
+        most_clients: Of those that registered themselves; beyond, the oldest unused ones go.
+        unused_client_hours: How long a program that registered may wait for its first consent.
+        idle_client_days: After how many days without use a program has to register again.
+        document_hosts: Whose metadata documents are taken; empty: everybody's.
+        documents_of_a_host: How many documents of one host are fetched in an hour.
+        consent_minutes: How long a person may look at the question.
         revocation_check_seconds: How old what this process knows of revocations may be at most.
     """
 
@@ -26,6 +35,15 @@ class AuthserverConfiguration:
     access_token_seconds: int = 900
     refresh_window_seconds: int = 10
     family_days: int = 90
+    registration: Literal["open", "token", "off"] = "open"
+    registrations_of_an_address: int = 10
+    registrations_a_day: int = 1000
+    most_clients: int = 10_000
+    unused_client_hours: int = 24
+    idle_client_days: int = 90
+    document_hosts: tuple[str, ...] = ()
+    documents_of_a_host: int = 120
+    consent_minutes: int = 10
     revocation_check_seconds: float = 0.5
 
 

@@ -26,6 +26,7 @@ _API_SCOPES: Final = {
     ApiScope.TOOLS_CALL.value: "Call tools of your servers",
     ApiScope.AUDIT_READ.value: "Read the audit record, as far as you may",
 }
+_API_DEFAULTS: Final = frozenset({ApiScope.SERVERS_READ.value, ApiScope.CONNECTIONS_READ.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class Resource:
     name: str
     scopes: Mapping[str, str]
     server: McpServer | None = None
+
+    @property
+    def default_scopes(self) -> frozenset[str]:
+        """What a request means that names no scope: of our own interface to look only, of others all. RFC 6749 §3.3."""
+        return _API_DEFAULTS if self.uri == api_resource() else frozenset(self.scopes)
 
 
 def api_resource() -> str:

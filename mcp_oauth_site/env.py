@@ -69,6 +69,13 @@ class Environment:
             raise ImproperlyConfigured(f"{name} must be true or false.")
         return _WORDS[word] if word else default
 
+    def choice(self, name: str, words: tuple[str, ...]) -> str:
+        """Return one of these words, the first where none is given; any other stops the start."""
+        word = self.text(name, default=words[0]).lower()
+        if word not in words:
+            raise ImproperlyConfigured(f"{name} must be one of: {', '.join(words)}.")
+        return word
+
     def words(self, name: str) -> tuple[str, ...]:
         """Return the parts of a comma-separated list."""
         return tuple(part.strip() for part in self.text(name).split(",") if part.strip())

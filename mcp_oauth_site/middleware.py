@@ -21,7 +21,13 @@ from .observability.metrics import count_request
 from .observability.spans import RequestSpan, begin_request_span, end_request_span
 
 GetResponse = Callable[[HttpRequest], Any]
-_PUBLIC_DOCUMENTS: Final = frozenset({"/oauth/client-metadata.json", "/oauth/client-jwks.json", "/oauth/jwks"})
+_PUBLIC: Final = frozenset(
+    {
+        "/oauth/client-metadata.json", "/oauth/client-jwks.json", "/oauth/jwks", "/oauth/register", "/oauth/token",
+        "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
+    }
+)  # fmt: skip
+_PUBLIC_PREFIXES: Final = ("/oauth/register/",)
 _API_PREFIXES: Final = ("/api/v1/", "/graphql")
 # The browser's own way through the flow; no script of another site has business there.
 _NEVER: Final = frozenset({"/api/v1/oauth/callback"})
@@ -63,7 +69,7 @@ def request_log(get_response: GetResponse) -> GetResponse:
 
 @sync_and_async_middleware
 def cross_origin(get_response: GetResponse) -> GetResponse:
-    """Let listed origins read the API and everybody read public documents; never with a person's cookies.
+    """Let listed origins use the API, and all what any program needs to sign in; never with a person's cookies.
 
     Spec: security notes Z09.
     """
@@ -125,7 +131,7 @@ def _allowed_origin(request: HttpRequest) -> str:
     origin = request.headers.get("Origin", "")
     if not origin or request.path in _NEVER:
         return ""
-    if request.path in _PUBLIC_DOCUMENTS:
+    if request.path in _PUBLIC or request.path.startswith(_PUBLIC_PREFIXES):
         return "*"
     listed = request.path.startswith(_API_PREFIXES) and origin in settings.CORS_ALLOWED_ORIGINS
     return origin if listed else ""
@@ -140,8 +146,8 @@ def _preflight(request: HttpRequest) -> HttpResponse | None:
     ):
         return None
     headers = {
-        "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-ID",
+        "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, MCP-Protocol-Version, X-Request-ID",
         "Access-Control-Max-Age": "600",
     }
     return HttpResponse(status=204, headers=headers)

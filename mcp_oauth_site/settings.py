@@ -51,6 +51,10 @@ STDIO_SERVERS_ALLOWED = environment.flag("STDIO_SERVERS_ALLOWED")
 ASSERTION_SOURCES = environment.assertion_sources("ASSERTION_SOURCES")
 CLIENT_METADATA_URL = environment.https_url("CLIENT_METADATA_URL", default=f"{PUBLIC_URL}/oauth/client-metadata.json")
 MCP_OAUTH: dict[str, Any] = {"require_iss": environment.flag("OAUTH_REQUIRE_ISS")}
+AUTHSERVER: dict[str, Any] = {
+    "registration": environment.choice("CLIENT_REGISTRATION", ("open", "token", "off")),
+    "document_hosts": environment.words("CLIENT_DOCUMENT_HOSTS"),
+}
 
 # ---- Who may watch us, and where we tell
 METRICS_TOKEN = environment.bearer_token("METRICS_TOKEN")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth import views as accounts
 from django.urls import include, path
@@ -13,7 +14,11 @@ from .observability.exposition import metrics
 
 _SIGN_IN = {"template_name": "accounts/login.html", "redirect_authenticated_user": True}
 
+# Off by its one line in INSTALLED_APPS: then nothing here issues a token.
+_authorization_server = [path("", include("authserver.urls"))] if apps.is_installed("authserver") else []
+
 urlpatterns = [
+    *_authorization_server,
     path("", RedirectView.as_view(url="/connections/"), name="home"),
     path("", include("oauthflow.urls")),
     path("", include("connections.urls")),

@@ -8,6 +8,7 @@ from typing import Final
 
 from oauthflow.protocol.client_auth import NONE, PRIVATE_KEY_JWT
 from oauthflow.protocol.client_metadata import is_metadata_document_url
+from oauthflow.protocol.messages import Response
 
 from .errors import InvalidClientMetadataError
 from .registration import RegisteredMetadata, metadata_of, read_client_json
@@ -18,6 +19,7 @@ SHORTEST_LIFE_SECONDS: Final = 60
 LONGEST_LIFE_SECONDS: Final = 24 * 60 * 60
 USUAL_LIFE_SECONDS: Final = 60 * 60
 
+_MEDIA_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 _MAX_AGE = re.compile(r'max-age="?([0-9]{1,10})"?')
 # No two parties agreed on a secret by publishing it.
 _SECRET_MEMBERS: Final = ("client_secret", "client_secret_expires_at", "registration_access_token")
@@ -31,21 +33,23 @@ def is_document_url(client_id: str) -> bool:
     return len(client_id) <= LONGEST_DOCUMENT_URL and is_metadata_document_url(client_id)
 
 
-def read_client_document(body: bytes, *, client_id: str) -> RegisteredMetadata:
+def read_client_document(response: Response, *, client_id: str) -> RegisteredMetadata:
     """Check the document that was found at a client id.
 
     Args:
-        body: At most 5 KiB of JSON.
+        response: To a GET of the client id; the body at most 5 KiB of JSON.
         client_id: The address it was fetched from.
 
     Raises:
-        InvalidClientMetadataError: Not one JSON object, of another client, without a name, with a secret, or with
-            a member that we do not take.
+        InvalidClientMetadataError: Any status but 200, not one JSON object, of another client, without a name, with a
+            secret, or with a member that we do not take.
         UnusableRedirectUriError: A redirect URI that we do not take.
 
     Spec: Client ID Metadata Document draft §4; RFC 7591 §2. R-09, R-12, AS04.
     """
-    document = read_client_json(body, most_bytes=LONGEST_DOCUMENT_BYTES)
+    if response.status != 200 or not _MEDIA_TYPE.fullmatch(response.headers.get("content-type", "")):
+        raise InvalidClientMetadataError("there is no JSON document at the address of the client")
+    document = read_client_json(response.body, most_bytes=LONGEST_DOCUMENT_BYTES)
     if document.get("client_id") != client_id:
         raise InvalidClientMetadataError("the document is that of another client")
     if any(name in document for name in _SECRET_MEMBERS):

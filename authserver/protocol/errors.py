@@ -12,6 +12,7 @@ OAuthError
 ├── InvalidScopeError                invalid_scope
 ├── InvalidTargetError               invalid_target                    RFC 8707 §2
 ├── AccessDeniedError                access_denied
+│   └── RegistrationClosedError      access_denied                     403
 ├── InteractionRequiredError         interaction_required              OpenID Connect Core 1.0 §3.1.2.6
 ├── InvalidClientMetadataError       invalid_client_metadata           RFC 7591 §3.2.2
 │   └── UnusableRedirectUriError     invalid_redirect_uri              RFC 7591 §3.2.2
@@ -125,6 +126,13 @@ class AccessDeniedError(OAuthError):
 
     error = "access_denied"
     redirectable = True
+
+
+class RegistrationClosedError(AccessDeniedError):
+    """Programs do not register themselves here."""
+
+    status = 403
+    redirectable = False
 
 
 class InteractionRequiredError(OAuthError):

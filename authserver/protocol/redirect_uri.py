@@ -56,9 +56,11 @@ def shown_host(uri: str) -> str:
 def redirect_origin(uri: str) -> str:
     """Return the source expression by which a Content-Security-Policy allows a form to end at a redirect URI."""
     try:
-        return parse_http_url(uri).origin
+        url = parse_http_url(uri)
     except FlowError:
         return uri.partition(":")[0] + ":"
+    # The policy's grammar has no IPv6 addresses.
+    return f"{url.scheme}:" if ":" in url.host else url.origin
 
 
 def check_redirect_uris(value: object, *, any_scheme: bool = False) -> tuple[str, ...]:

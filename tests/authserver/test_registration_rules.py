@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authserver.protocol.client_document import document_lifetime_seconds, is_document_url, read_client_document
 from authserver.protocol.errors import InvalidClientMetadataError, UnusableRedirectUriError
-from authserver.protocol.registration import LONGEST_BODY_BYTES, read_registration
+from authserver.protocol.registration import LONGEST_BODY_BYTES, RegisteredMetadata, read_registration
+from oauthflow.protocol.messages import Response
 from tests.requirements import requirement
 
 PLAIN: dict[str, Any] = {"client_name": "Notes", "redirect_uris": ["https://client.example.com/cb"]}
@@ -159,6 +160,7 @@ def test_keys_are_kept_only_where_the_method_needs_them() -> None:
     assert public.jwks is None
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(
@@ -217,6 +219,30 @@ def test_such_a_client_id_is_no_address_to_fetch(client_id: str) -> None:
 DOCUMENT: dict[str, Any] = PLAIN | {"client_id": URL}
 
 
+def _read(body: bytes, *, status: int = 200, content_type: str = "application/json") -> RegisteredMetadata:
+    response = Response(status, headers={"content-type": content_type}, body=body)
+    return read_client_document(response, client_id=URL)
+
+
+@requirement("R-12", "R-13", "AS04")
+@pytest.mark.parametrize(
+    ("status", "content_type"),
+    [
+        (201, "application/json"),
+        (204, "application/json"),
+        (206, "application/json"),
+        (404, "application/json"),
+        (500, "application/json"),
+        (200, "text/html"),
+        (200, "text/plain"),
+        (200, ""),
+    ],
+)
+def test_only_a_200_with_json_is_a_document(status: int, content_type: str) -> None:
+    with pytest.raises(InvalidClientMetadataError):
+        _read(_body(DOCUMENT), status=status, content_type=content_type)
+
+
 @requirement("R-09", "R-12", "AS04")
 @pytest.mark.parametrize(
     "document",
@@ -245,11 +271,11 @@ DOCUMENT: dict[str, Any] = PLAIN | {"client_id": URL}
 )
 def test_a_document_that_is_not_what_its_address_says_is_refused(document: dict[str, Any] | bytes) -> None:
     with pytest.raises(InvalidClientMetadataError):
-        read_client_document(_body(document), client_id=URL)
+        _read(_body(document))
 
 
 def test_a_document_without_a_method_is_that_of_a_public_client() -> None:
-    assert read_client_document(_body(DOCUMENT), client_id=URL).auth_method == "none"
+    assert _read(_body(DOCUMENT)).auth_method == "none"
 
 
 @requirement("AS04")
@@ -264,8 +290,8 @@ def test_a_document_without_a_method_is_that_of_a_public_client() -> None:
     ],
 )
 def test_the_fingerprint_changes_with_what_a_person_relied_on(change: dict[str, Any], differs: bool) -> None:
-    before = read_client_document(_body(DOCUMENT), client_id=URL).fingerprint
-    after = read_client_document(_body(DOCUMENT | change), client_id=URL).fingerprint
+    before = _read(_body(DOCUMENT)).fingerprint
+    after = _read(_body(DOCUMENT | change)).fingerprint
     assert (before != after) == differs
 
 

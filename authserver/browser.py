@@ -1,0 +1,28 @@
+"""The browser in which a person decides: known by a secret of its session."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Final
+
+from django.http import HttpRequest
+
+_KEY: Final = "authserver_browser"
+
+
+def browser_hash(request: HttpRequest) -> str:
+    """Return the hash of this session's secret, making one the first time. Signing out forgets it. P-08, AS10."""
+    secret = request.session.get(_KEY)
+    if not isinstance(secret, str):
+        secret = request.session[_KEY] = secrets.token_urlsafe(32)
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def is_own_navigation(request: HttpRequest) -> bool:
+    """Whether the person typed the address or came from a page of ours; a browser that says nothing is a no. AS09."""
+    return (
+        request.headers.get("Sec-Fetch-Site") in ("same-origin", "none")
+        and request.headers.get("Sec-Fetch-Mode") == "navigate"
+        and "prefetch" not in request.headers.get("Sec-Purpose", "")
+    )

@@ -1,0 +1,14 @@
+"""Background work of the authorization server: each task calls one flow."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.utils import timezone
+
+from .flows.forget_clients import forget_unused
+
+
+@shared_task
+def forget_unused_clients() -> int:
+    """Let go of clients that nobody uses."""
+    return forget_unused(now=timezone.now())
