@@ -9,7 +9,11 @@ class SiteConfig(AppConfig):
     name = "mcp_oauth_site"
 
     def ready(self) -> None:
+        from connections.sealed_stores import register_store
+
         from .observability.receivers import connect_receivers
+        from .sign_in.second_factors import SecondFactorStore
 
         configure_structlog()
         connect_receivers()
+        register_store(SecondFactorStore())

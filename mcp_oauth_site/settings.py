@@ -14,6 +14,7 @@ from .keys import load_keys, prepare_data_dir
 from .logs import logging_config
 from .observability.span_settings import spans_endpoint
 from .security import content_security_policy, cookie_settings, transport_settings
+from .sign_in.configuration import sign_in_settings
 
 environment = Environment()
 
@@ -83,12 +84,18 @@ INSTALLED_APPS = [
     "oauthflow",
     "connections",
     "audit",
-    "django.contrib.admin",
+    "mcp_oauth_site.sign_in.administration.AdministrationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.socialaccount.providers.github",
+    "allauth.mfa",
     "rest_framework",
     "django_filters",
     "drf_spectacular",
@@ -107,6 +114,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "mcp_oauth_site.middleware.text_only",
 ]
@@ -152,6 +160,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# ---- Signing in (sign_in/): accounts are made by administrators or by a provider that may bring newcomers
+ADMIN_SECOND_FACTOR = environment.flag("ADMIN_SECOND_FACTOR", default=HTTPS)
+globals().update(sign_in_settings(https=HTTPS))
 
 # ---- The browser: what it may load, keep and send back (security.py)
 CONTENT_SECURITY_POLICY = content_security_policy()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.auth import views as accounts
 from django.urls import include, path
 from django.views.generic import RedirectView
 
 from . import health, pages
-from .admin_login import admin_login
 from .observability.exposition import metrics
-
-_SIGN_IN = {"template_name": "accounts/login.html", "redirect_authenticated_user": True}
+from .sign_in.admin_login import admin_login
 
 # Off by its one line in INSTALLED_APPS: then nothing here issues a token.
 _authorization_server = [path("", include("authserver.urls"))] if apps.is_installed("authserver") else []
@@ -23,15 +20,7 @@ urlpatterns = [
     path("", include("oauthflow.urls")),
     path("", include("connections.urls")),
     path("", include("audit.urls")),
-    path("accounts/login/", accounts.LoginView.as_view(**_SIGN_IN), name="login"),
-    path("accounts/logout/", accounts.LogoutView.as_view(), name="logout"),
-    path(
-        "accounts/reset/<uidb64>/<token>/",
-        accounts.PasswordResetConfirmView.as_view(
-            template_name="accounts/set_password.html", success_url="/accounts/login/"
-        ),
-        name="password_reset_confirm",
-    ),
+    path("accounts/", include("mcp_oauth_site.sign_in.urls")),
     path("admin/login/", admin_login, name="admin_login"),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz, name="healthz"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import caches
 from django.db.backends.sqlite3.base import DatabaseOperations
 
 from audit.correlation import begin_correlation
@@ -33,8 +34,9 @@ def exact_due_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_correlation() -> None:
-    """Each test begins like a request of its own: nobody acts yet."""
+    """Each test begins like a request of its own: nobody acts yet, and nobody has attempted anything."""
     begin_correlation()
+    caches["default"].clear()
 
 
 @pytest.fixture

@@ -84,13 +84,13 @@ def test_a_fault_of_ours_says_nothing_of_its_cause(address: str) -> None:
 
 
 def test_a_form_without_proof_is_refused(db: None) -> None:
-    answer = Client(enforce_csrf_checks=True).post("/accounts/login/", {"username": "alice", "password": "x"})
+    answer = Client(enforce_csrf_checks=True).post("/accounts/login/", {"login": "alice", "password": "x"})
     assert answer.status_code == 403
 
 
 def test_the_session_id_changes_at_sign_in(client: Client, alice: object) -> None:
     client.cookies["sessionid"] = "chosen-by-somebody-else-0123456789"
-    client.post("/accounts/login/", {"username": "alice", "password": "correct horse battery"})
+    client.post("/accounts/login/", {"login": "alice", "password": "correct horse battery"})
     assert client.cookies["sessionid"].value != "chosen-by-somebody-else-0123456789"
 
 

@@ -5,6 +5,7 @@ from .authorization_server import AuthorizationServer, ServerDiscovery
 from .client_registration import ClientRegistration
 from .connection import NOT_RENEWABLE, Connection, TokenSet
 from .flow_trace import FlowTrace
+from .identity_provider import IdentityProvider
 from .key_canary import KeyCanary
 from .key_fingerprint import KeyFingerprint
 from .mcp_server import McpServer
@@ -16,6 +17,7 @@ __all__ = [
     "ClientRegistration",
     "Connection",
     "FlowTrace",
+    "IdentityProvider",
     "KeyCanary",
     "KeyFingerprint",
     "McpServer",

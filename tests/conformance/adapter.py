@@ -66,7 +66,7 @@ class Product:
     def _sign_in(self) -> None:
         login = f"{SITE}/accounts/login/"
         page = self.browser.get(login, timeout=TIMEOUT_SECONDS)
-        credentials = {"username": os.environ["ADAPTER_USER"], "password": os.environ["ADAPTER_PASSWORD"]}
+        credentials = {"login": os.environ["ADAPTER_USER"], "password": os.environ["ADAPTER_PASSWORD"]}
         answer = self.browser.post(
             login, data={"csrfmiddlewaretoken": _csrf(page.text), **credentials}, timeout=TIMEOUT_SECONDS
         )

@@ -100,7 +100,7 @@ class Browser:
         page = self._session.get(login, timeout=TIMEOUT_SECONDS)
         found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
         assert found, page.text
-        form = {"csrfmiddlewaretoken": found[1], "username": user, "password": product.password}
+        form = {"csrfmiddlewaretoken": found[1], "login": user, "password": product.password}
         assert self._session.post(login, data=form, timeout=TIMEOUT_SECONDS).url != login
 
     def walk(self, link: str, *, upstream: Upstream) -> requests.Response:

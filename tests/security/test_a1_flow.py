@@ -308,7 +308,7 @@ def test_a_return_address_elsewhere_is_refused_by_every_face(
 def test_no_form_of_ours_leads_elsewhere(form: str, target: str, browser: Client, world: World, alice: User) -> None:
     if form == "login":
         answer = Client().post(
-            "/accounts/login/", {"username": "alice", "password": "correct horse battery", "next": target}
+            "/accounts/login/", {"login": "alice", "password": "correct horse battery", "next": target}
         )
     else:
         connection = world.connection(alice)

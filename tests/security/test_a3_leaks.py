@@ -151,7 +151,7 @@ def test_a_crash_with_secrets_at_hand_writes_none(
 @pytest.mark.parametrize("strange", ["a\r\nfaked", "\x1b[31mred", "\u2028faked", "\x00"])
 def test_a_visitor_cannot_forge_a_line_of_the_log(strange: str, log: io.StringIO, client: Client) -> None:
     client.get("/nowhere/" + quote(strange), headers={"User-Agent": strange.replace("\r\n", " ")})
-    client.post("/accounts/login/", {"username": strange, "password": "x"})
+    client.post("/accounts/login/", {"login": strange, "password": "x"})
     client.get("/healthz", headers={"Host": "evil.example"})
     lines = log.getvalue().splitlines()
     assert lines

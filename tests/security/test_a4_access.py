@@ -160,9 +160,9 @@ def test_no_form_of_a_page_takes_more_than_it_shows(
 def test_a_failed_sign_in_does_not_tell_who_exists(username: str, client: Client, alice: User) -> None:
     User.objects.create_user("inactive", password="correct horse battery", is_active=False)
     password = "correct horse battery" if username == "inactive" else "wrong"
-    page = client.post("/accounts/login/", {"username": username, "password": password})
+    page = client.post("/accounts/login/", {"login": username, "password": password})
     assert page.status_code == 200
-    assert "Please enter a correct username and password" in page.content.decode()
+    assert "The username and/or password you specified are not correct" in page.content.decode()
     assert "sessionid" not in client.cookies
 
 

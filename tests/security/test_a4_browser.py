@@ -191,7 +191,7 @@ def test_signing_in_and_out_leaves_the_old_session_worthless(client: Client, ali
     session["planted"] = "by the attacker"
     session.save()
     client.cookies["sessionid"] = session.session_key
-    client.post("/accounts/login/", {"username": "alice", "password": "correct horse battery"})
+    client.post("/accounts/login/", {"login": "alice", "password": "correct horse battery"})
     signed_in = client.cookies["sessionid"].value
     assert signed_in != session.session_key
     attacker = Client()
@@ -212,7 +212,7 @@ def test_on_https_a_cookie_without_the_prefix_is_no_session_and_no_proof(alice: 
     twin.cookies["sessionid"] = known.cookies["__Host-sessionid"].value
     assert twin.get("/connections/").status_code == 302
     twin.cookies["csrftoken"] = "x" * 32
-    login = {"username": "alice", "password": "correct horse battery", "csrfmiddlewaretoken": "x" * 32}
+    login = {"login": "alice", "password": "correct horse battery", "csrfmiddlewaretoken": "x" * 32}
     assert twin.post("/accounts/login/", login).status_code == 403
 
 

@@ -99,7 +99,7 @@ _MORE_SCOPE: Final = 'Bearer error="insufficient_scope", scope="TEXT"'
     ("address", "field"),
     [
         ("/connect/notes", "label"), ("/connect/notes", "return_to"), ("/oauth/paste", "pasted"),
-        ("/oauth/paste", "request"), ("/accounts/login/", "username"), ("/accounts/login/", "password"),
+        ("/oauth/paste", "request"), ("/accounts/login/", "login"), ("/accounts/login/", "password"),
         ("/accounts/login/", "next"), ("/connections/ID/disconnect", "reason"), ("/connections/ID/disconnect", "next"),
     ],
 )  # fmt: skip
@@ -107,7 +107,7 @@ def test_a_strange_text_in_a_form_is_no_fault_of_ours(
     address: str, field: str, text: str, world: World, browser: Client, alice: User
 ) -> None:
     connection = world.connection(alice)
-    form = {"username": "alice", "password": "x", field: text} if "login" in address else {field: text}
+    form = {"login": "alice", "password": "x", field: text} if "login" in address else {field: text}
     visitor = Client() if "login" in address else browser
     answer = visitor.post(address.replace("ID", str(connection.pk)), form)
     assert answer.status_code < 500

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
+
+from .administration import lacks_second_factor
+
+_WHY = "The administration needs a second factor. Set one up here, or sign out and in again with the one that you have."
 
 
 @never_cache
@@ -24,4 +29,7 @@ def admin_login(request: HttpRequest) -> HttpResponse:
         return redirect_to_login(target)
     if not (request.user.is_active and request.user.is_staff):
         raise PermissionDenied
+    if lacks_second_factor(request):
+        messages.info(request, _WHY)
+        return HttpResponseRedirect(reverse("mfa_index"))
     return HttpResponseRedirect(target)
