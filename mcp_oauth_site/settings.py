@@ -196,6 +196,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "ConnectionState": "connections.models.Connection.Status",
         "ServerState": "connections.models.McpServer.Status",
+        "EventName": "oauthflow.models.EventType",
         "AuthorizationState": "oauthflow.models.AuthorizationRequest.Status",
     },
 }

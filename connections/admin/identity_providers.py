@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.conf import settings
@@ -52,7 +52,6 @@ class IdentityProviderAdmin(_Admin):
     form = IdentityProviderForm
     list_display = ("name", "kind", "shown_newcomers", "state")
     readonly_fields = ("address_to_register",)
-    prepopulated_fields: ClassVar[dict[str, tuple[str, ...]]] = {}
     fieldsets = (
         (None, {"fields": ("name", "slug", "kind", "issuer", "is_active")}),
         ("This site at the provider", {"fields": ("address_to_register", "client_id", "new_client_secret")}),

@@ -20,7 +20,7 @@ def sign_in_settings(*, https: bool) -> dict[str, Any]:
         "ACCOUNT_PREVENT_ENUMERATION": True,
         "ACCOUNT_SESSION_REMEMBER": True,
         "ACCOUNT_DEFAULT_HTTP_PROTOCOL": "https" if https else "http",
-        # Linking a provider and changing second factors ask for the password (or a code) again.
+        # Linking a provider and changing second factors are for somebody who has just shown who they are.
         "ACCOUNT_REAUTHENTICATION_REQUIRED": True,
         "ACCOUNT_RATE_LIMITS": {
             "login": "60/15m/ip",
@@ -37,5 +37,8 @@ def sign_in_settings(*, https: bool) -> dict[str, Any]:
         "SOCIALACCOUNT_STORE_TOKENS": False,
         "SOCIALACCOUNT_QUERY_EMAIL": True,
         "MFA_ADAPTER": "mcp_oauth_site.sign_in.second_factors.SecondFactorAdapter",
+        # Nobody makes an account alone, so nobody could lock the owner of an address out of one.
+        "MFA_ALLOW_UNVERIFIED_EMAIL": True,
+        "MFA_TOTP_TOLERANCE": 1,  # phones go wrong by half a minute
         "MFA_SUPPORTED_TYPES": ["totp", "recovery_codes"],
     }

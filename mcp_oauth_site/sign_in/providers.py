@@ -45,6 +45,8 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
         said = sociallogin.account.extra_data.get("id_token") or {}
         if row.uses_openid and said.get("iss") != row.issuer:
             raise PermissionDenied("The identity provider answered as somebody else.")
+        # An address that nobody has verified is nobody's.
+        sociallogin.email_addresses = [address for address in sociallogin.email_addresses if address.verified]
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
         """Say whether somebody without an account here gets one by signing in."""
@@ -54,7 +56,7 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
         return row.newcomers == IdentityProvider.Newcomers.EVERYBODY
 
     def populate_user(self, request: HttpRequest, sociallogin: SocialLogin, data: dict[str, Any]) -> Any:
-        """Suggest name and address; an address that the provider has not verified is nobody's."""
+        """Suggest name and address, the latter only where the provider has verified it."""
         verified = {address.email.lower() for address in sociallogin.email_addresses if address.verified}
         email = str(data.get("email") or "")
         kept = email if email.lower() in verified else ""
@@ -89,5 +91,4 @@ def _row(sociallogin: SocialLogin) -> IdentityProvider:
 
 
 def _verified_domains(sociallogin: SocialLogin) -> set[str]:
-    addresses = [address.email.lower() for address in sociallogin.email_addresses if address.verified]
-    return {address.rpartition("@")[2] for address in addresses}
+    return {address.email.lower().rpartition("@")[2] for address in sociallogin.email_addresses if address.verified}

@@ -43,7 +43,7 @@ class SecondFactorStore:
     name = "mfa.Authenticator"
 
     def size(self) -> int:
-        return Authenticator.objects.count()
+        return int(Authenticator.objects.count())
 
     def rows(self) -> Iterator[Held]:
         for pk, data in Authenticator.objects.order_by("pk").values_list("pk", "data").iterator(chunk_size=500):

@@ -14,7 +14,6 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.utils.decorators import method_decorator
 from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
@@ -26,7 +25,6 @@ from oauthflow.views.signed_in import SeeOther, SignedInRequest, leads_away, sig
 ProviderView = Callable[[HttpRequest, IdentityProvider], HttpResponse]
 
 
-@method_decorator(leads_away, name="dispatch")
 class SignInView(LoginView):
     """The password form, and a button for each identity provider."""
 
@@ -56,7 +54,11 @@ def provider_sign_in(request: HttpRequest, provider_id: str) -> HttpResponse:
 def provider_callback(request: HttpRequest, provider_id: str) -> HttpResponse:
     """Take somebody back who was at an identity provider, in the same browser."""
     provider = _provider(provider_id)
-    return _RETURN[provider.uses_openid](request, provider)
+    try:
+        return _RETURN[provider.uses_openid](request, provider)
+    except ProviderUnreachableError:
+        messages.error(request, f"{provider.name} cannot be reached at the moment.")
+        return SeeOther(reverse("account_login"))
 
 
 # allauth's views, by whether the provider speaks OpenID Connect.

@@ -84,7 +84,7 @@ def test_an_unknown_address_has_a_page_with_a_way_on(client: Client) -> None:
     assert "/connections/" in answer.content.decode()
 
 
-def test_the_sign_in_page_labels_its_fields(client: Client) -> None:
+def test_the_sign_in_page_labels_its_fields(client: Client, db: None) -> None:
     page = client.get("/accounts/login/").content.decode()
     assert '<label for="id_login">' in page
     assert '<label for="id_password">' in page

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 import structlog
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection as database
@@ -221,9 +222,9 @@ def _kept_secrets() -> set[str]:
     found: set[str] = set()
     sql = 'SELECT "{name}" FROM "{table}"'
     with database.cursor() as cursor:
-        for table in database.introspection.table_names(cursor):
-            names = [column.name for column in database.introspection.get_table_description(cursor, table)]
-            for name in names:
+        for model in apps.get_models(include_auto_created=True):
+            table = model._meta.db_table
+            for name in (str(field.column) for field in model._meta.local_concrete_fields):
                 if name.endswith(("_sealed", "_hash")) or name in ("password", "mac", "previous_mac", "session_key"):
                     cursor.execute(sql.format(name=name, table=table))
                     found |= {str(row[0]) for row in cursor.fetchall() if row[0]}

@@ -200,8 +200,9 @@ def test_trouble_after_the_person_came_back_is_told_without_a_word_of_the_provid
     browser = Client()
     taken = leave(browser)
     provider.status = 500
-    page = come_back(browser, taken).content.decode()
-    assert "did not work" in page
+    assert come_back(browser, taken)["Location"] == "/accounts/login/"
+    page = browser.get("/accounts/login/").content.decode()
+    assert "Corp cannot be reached" in page
     assert "database password" not in page
 
 
