@@ -10,7 +10,7 @@ import connections.sealing
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("connections", "0003_connection_upstream_subject"),
+        ("connections", "0004_grants_without_a_person"),
     ]
 
     operations = [
