@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Now
 
 from audit.events import AuditEvent
 from audit.record import record
@@ -235,38 +234,6 @@ def refresh_due_at(tokens: TokenResponse, *, is_renewable: bool, now: datetime) 
 def due_spread() -> float:
     """Return which part of a life, at most a tenth, these tokens are due earlier than others like them."""
     return _random.uniform(0, 0.1)
-
-
-def lease_for_refresh(token_set: TokenSet, *, owner: str, seconds: int, dead_owner: str = "") -> bool:
-    """Take the right to refresh this generation for a while by one conditional UPDATE; say whether it was free.
-
-    The clock is the database's. Who read the row before the last attempt does not get it: that attempt's outcome is
-    the answer, good or bad.
-
-    Args:
-        token_set: The row as it was read, with the owner that it had then.
-        owner: Names this attempt.
-        seconds: How long the lease lasts.
-        dead_owner: An owner that is known to be gone, whose lease need not be waited for.
-
-    Spec: R1, R4 of the refresh protocol in docs/reliability.md.
-    """
-    free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=Now())
-    if dead_owner:
-        free |= Q(lease_owner=dead_owner)
-    taken = TokenSet.objects.filter(
-        free,
-        pk=token_set.pk,
-        generation=token_set.generation,
-        refresh_failures=token_set.refresh_failures,
-        lease_owner=token_set.lease_owner,
-    ).update(lease_owner=owner, lease_expires_at=Now() + timedelta(seconds=seconds))
-    return bool(taken)
-
-
-def give_lease_back(token_set: TokenSet, *, lease_owner: str) -> None:
-    """Let go of a lease under which nothing was sent."""
-    TokenSet.objects.filter(pk=token_set.pk, lease_owner=lease_owner).update(lease_owner="", lease_expires_at=None)
 
 
 def record_refresh_failure(

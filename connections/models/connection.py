@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from oauthflow.protocol.grant_types import GrantType
 from oauthflow.protocol.registration import RegistrationMethod
@@ -121,6 +123,15 @@ NOT_RENEWABLE = Q(refresh_token_sealed="", grant_type=GrantType.AUTHORIZATION_CO
 """Of token sets: those that end for good when they end."""
 
 
+class TokenSetQuerySet(models.QuerySet["TokenSet"]):
+    """Reads of token sets."""
+
+    def unleased(self, *, dead_owners: Collection[str] = ()) -> TokenSetQuerySet:
+        """Those that nobody alive is refreshing at this moment, by the database's clock."""
+        is_over = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=Now())
+        return self.filter(is_over | Q(lease_owner__in=dead_owners))
+
+
 class TokenSet(models.Model):
     """The tokens of one connection, and all that a refresh needs without asking anybody.
 
@@ -159,6 +170,13 @@ class TokenSet(models.Model):
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     refresh_failures = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TokenSetQuerySet.as_manager()
+
+    class Meta:
+        indexes = (
+            models.Index(fields=("issuer",), condition=Q(lease_expires_at__isnull=False), name="issuers_of_leases"),
+        )
 
     def __str__(self) -> str:
         return f"tokens of {self.connection_id}, generation {self.generation}"

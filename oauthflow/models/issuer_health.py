@@ -17,6 +17,7 @@ class IssuerHealth(models.Model):
     failing_since = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=40, blank=True, help_text="Why requests are held back: one of our codes.")
     paused_until = models.DateTimeField(null=True, blank=True, help_text="Then one request may try.")
+    reopened_at = models.DateTimeField(null=True, blank=True, help_text="After a pause; the way widens from then on.")
     refusals = models.PositiveIntegerField(default=0, help_text="Grants that were refused since refused_since.")
     refused_since = models.DateTimeField(null=True, blank=True)
     guarded_until = models.DateTimeField(null=True, blank=True, help_text="Until then no refusal ends a grant.")

@@ -11,10 +11,10 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from pytest_django.fixtures import Settings
 
 from audit.models import AuditRecord
+from connections.leases import lease_for_refresh
 from connections.models import AuthorizationServer, Connection, McpServer, ServerDiscovery, TokenSet
 from connections.server_changes import TARGET_FIELDS, Access, change_server, create_server, delete_server
 from connections.server_impact import ConfirmationRequiredError
-from connections.services import lease_for_refresh
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.secret import Secret
 

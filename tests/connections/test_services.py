@@ -10,6 +10,7 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from audit.models import AuditRecord
 from connections import services
+from connections.leases import lease_for_refresh
 from connections.models import Connection, McpServer, TokenSet
 from connections.renewals import seal_renewal, store_renewals
 from connections.services import (
@@ -17,7 +18,6 @@ from connections.services import (
     connection_for,
     default_connection,
     fitting_scope,
-    lease_for_refresh,
     record_refresh_failure,
     refresh_due_at,
     require_reauthorization,

@@ -11,8 +11,9 @@ from django.db.models.functions import Now
 from pytest_django import Settings
 
 from audit.models import AuditRecord
+from connections.leases import lease_for_refresh
 from connections.models import ClientRegistration, Connection, FlowTrace, McpServer, TokenSet
-from connections.services import forget_grant, lease_for_refresh
+from connections.services import forget_grant
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.protocol.errors import (

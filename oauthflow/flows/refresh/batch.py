@@ -18,10 +18,9 @@ from uuid import UUID
 import structlog
 from django.db import DatabaseError, connection
 
-from connections.leases import Claim, claim_many
+from connections.leases import Claim, Claimed, claim_many, give_lease_back
 from connections.models import ClientRegistration, FlowTrace, McpServer, TokenSet
 from connections.renewals import Renewal, seal_renewal, store_renewals
-from connections.services import give_lease_back
 from oauthflow.conf import configuration
 from oauthflow.egress import Answer, Sender, open_sender
 from oauthflow.protocol.errors import FlowError, NoClientError
@@ -34,6 +33,7 @@ from .attempt import Attempt, read_answer, request_of
 from .failure import OUTCOME_LOST, end, pause, quarantine, settle
 from .health import note_success
 from .keep import give_back_unless_replaced, persistently, spool
+from .pace import pace
 from .queues import Queues
 from .spool import Reservation, SpoolError, forget
 
@@ -92,7 +92,7 @@ class _Run:
         """Claim, send and keep until nothing waits and nothing is under way."""
         while not self._queues.is_empty or self._under_way or self._unstored:
             if not self._unstored:  # else the database is away
-                self._claim(self._queues.next_rows())
+                self._claim(self._queues.next_rows(now=self._moment()))
             self._keep(self._collected())
             self._store()
 
@@ -107,7 +107,7 @@ class _Run:
         try:
             ready = [made for row in self._read(ids) if (made := self._guarded(row, self._made)) is not None]
             left = set(ids) - {attempt.token_set.pk for attempt, _ in ready}
-            taken = self._leased([attempt for attempt, _ in ready])
+            taken, crowded = self._leased([attempt for attempt, _ in ready])
         except (DatabaseError, FlowError) as error:  # not writable, database or spool: nothing is sent
             _log.warning("refresh.batch_stopped", error=type(error).__name__)
             connection.close_if_unusable_or_obsolete()
@@ -119,12 +119,14 @@ class _Run:
                 left.add(pk)
                 continue
             self._under_way[pk] = attempt
+            pace.note_sent(attempt.token_set.issuer)
             self._sender.submit(pk, request, not_after=attempt.send_before())
-        self._queues.done(left)
+        self._queues.done(left - crowded)
+        self._queues.crowded(crowded)
 
-    def _leased(self, attempts: Sequence[Attempt]) -> set[UUID]:
+    def _leased(self, attempts: Sequence[Attempt]) -> Claimed:
         if not attempts:
-            return set()
+            return Claimed(set(), set())
         self._reserved.append(Reservation(answers=len(attempts)))
         started, owner = time.monotonic(), owners.new_owner()
         claims = []
@@ -133,7 +135,8 @@ class _Run:
             attempt.claimed_at, attempt.owner, attempt.is_recovery = started, owner, bool(before)
             if before:
                 attempt.owner = owners.new_owner(unknown_outcomes=owners.unknown_outcomes_of(before) + 1)
-            claims.append(Claim(attempt.token_set, attempt.owner, before if before in self._dead_owners else "-"))
+            most = self._queues.most(attempt.token_set, now=attempt.now)
+            claims.append(Claim(attempt.token_set, attempt.owner, before if before in self._dead_owners else "-", most))
         return claim_many(claims, seconds=configuration().lease_seconds)
 
     def _made(self, row: TokenSet) -> tuple[Attempt, Request] | None:
@@ -156,6 +159,8 @@ class _Run:
     def _collected(self) -> list[Answer]:
         """Wait for an answer, and then a moment for more."""
         answers: list[Answer] = []
+        if not self._under_way and not self._queues.is_empty:
+            time.sleep(_FLUSH_SECONDS)  # the pace of an issuer
         until = time.monotonic() + _IDLE_SECONDS
         while self._under_way and len(answers) < min(_FLUSH_ROWS, len(self._under_way)):
             answer = self._sender.next(seconds=max(0.0, until - time.monotonic()))
@@ -216,8 +221,8 @@ class _Run:
             if renewal.id not in written:
                 forget(renewal)
                 self._guarded(attempt.token_set, partial(_give_back, attempt, tokens))
-            elif self._queues.succeeded(attempt.token_set):
-                note_success(attempt.token_set)
+            elif self._queues.succeeded(attempt.token_set, now=attempt.now):
+                note_success(attempt.token_set, now=attempt.now)
 
     def _fail(self, attempt: Attempt, answer: Answer, error: FlowError, token_set: TokenSet) -> None:
         if not answer.was_sent:
@@ -254,10 +259,11 @@ class _Run:
     def _read(self, ids: Sequence[UUID]) -> list[TokenSet]:
         """Rows in this order, with what they need; servers and registrations are read once for a run.
 
-        Another run may have had the same list: what it renewed or put off since is left out.
+        Another run may have had the same list: what it renewed or put off since, or has under way, is left out.
         """
-        rows, now = TokenSet.objects.filter(pk__in=ids).select_related("connection"), self._moment()
-        found = {row.pk: row for row in rows if row.awaits_refresh(now=now)}
+        rows = TokenSet.objects.filter(pk__in=ids).unleased(dead_owners=self._dead_owners)
+        now = self._moment()
+        found = {row.pk: row for row in rows.select_related("connection") if row.awaits_refresh(now=now)}
         servers = {row.connection.server_id for row in found.values()} - self._servers.keys()
         self._servers |= McpServer.objects.in_bulk(servers) if servers else {}
         named = {row.registration_id for row in found.values() if row.registration_id} - self._registrations.keys()

@@ -6,6 +6,7 @@ Nothing is written while all is well. A row appears with the first failure and g
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Final
@@ -15,6 +16,7 @@ from django.db.models import F
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.leases import IN_FLIGHT_PER_ISSUER
 from connections.models import TokenSet
 from oauthflow.models import IssuerHealth
 from oauthflow.protocol.codes import Code
@@ -23,6 +25,7 @@ from oauthflow.protocol.retry_after import ServerUnavailableError
 
 FAILURES: Final = 5
 WINDOW: Final = timedelta(seconds=30)
+RAMP: Final = timedelta(seconds=30)
 PROBE_EVERY: Final = timedelta(seconds=30)
 CLIENT_PROBE_EVERY: Final = timedelta(minutes=5)
 MASS_WINDOW: Final = timedelta(minutes=10)
@@ -33,27 +36,41 @@ MASS_REFUSAL: Final = "mass_invalid_grant"
 _CLIENT_CODES: Final = frozenset({Code.INVALID_CLIENT, Code.UNAUTHORIZED_CLIENT})
 
 
-def require_open(token_set: TokenSet, *, now: datetime) -> bool:
-    """Let a request pass, unless this issuer is held back; one in 30 s (for a refused client: 5 min) may try.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How far requests to an issuer may pass. `is_try`: one alone, to see; `reopened_at`: after a pause, aware UTC."""
 
-    Returns:
-        Whether it is such a try.
+    is_try: bool = False
+    reopened_at: datetime | None = None
+
+    def width(self, *, now: datetime) -> int:
+        """Return how many requests may be under way, in all processes: all, or from 1 to all in 30 s after a pause."""
+        if self.reopened_at is None or now >= self.reopened_at + RAMP:
+            return IN_FLIGHT_PER_ISSUER
+        return 1 + int((now - self.reopened_at) / RAMP * (IN_FLIGHT_PER_ISSUER - 1))
+
+
+def require_open(token_set: TokenSet, *, now: datetime) -> Way:
+    """Let a request pass, unless this issuer is held back; one in 30 s (for a refused client: 5 min) may try.
 
     Raises:
         ServerUnavailableError: The issuer has failed again and again.
         ClientRefusedError: It refused us as a client a moment ago.
     """
     keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))
-    is_try = False
-    for found in IssuerHealth.objects.filter(pk__in=keys, paused_until__isnull=False):
+    way = Way()
+    for found in IssuerHealth.objects.filter(pk__in=keys):
+        if found.paused_until is None:
+            way = replace(way, reopened_at=found.reopened_at or way.reopened_at)
+            continue
         again = CLIENT_PROBE_EVERY if found.client_id else PROBE_EVERY
         mine = IssuerHealth.objects.filter(pk=found.pk, paused_until=found.paused_until, paused_until__lte=now).update(
             paused_until=now + again
         )
         if not mine:
             raise _held_back(found, now=now)
-        is_try = True
-    return is_try
+        way = replace(way, is_try=True)
+    return way
 
 
 def is_held_back(token_set: TokenSet, *, now: datetime) -> bool:
@@ -62,12 +79,13 @@ def is_held_back(token_set: TokenSet, *, now: datetime) -> bool:
     return IssuerHealth.objects.filter(pk__in=keys, paused_until__gt=now).exists()
 
 
-def note_success(token_set: TokenSet) -> None:
-    """Forget the trouble; grants that had to pause because of it are due again."""
+def note_success(token_set: TokenSet, *, now: datetime) -> None:
+    """Forget the trouble; grants that had to pause because of it are due again, a few at first."""
     keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))
     troubled = IssuerHealth.objects.filter(pk__in=keys, failures__gt=0)
-    was_paused = [found for found in troubled if found.paused_until is not None]
-    if troubled.update(failures=0, failing_since=None, reason="", paused_until=None) and was_paused:
+    paused = [found.pk for found in troubled if found.paused_until is not None]
+    IssuerHealth.objects.filter(pk__in=paused).update(reopened_at=now)
+    if troubled.update(failures=0, failing_since=None, reason="", paused_until=None) and paused:
         TokenSet.objects.filter(issuer=token_set.issuer, next_attempt_at__isnull=False).update(next_attempt_at=None)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from connections.leases import give_lease_back, lease_for_refresh
 from connections.models import Connection, McpServer, TokenSet
-from connections.services import give_lease_back, lease_for_refresh
 from oauthflow.conf import configuration
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.client_auth import ClientCredentials

@@ -36,12 +36,13 @@ def replay_spool() -> int:
 
 def recover_abandoned(*, now: datetime) -> Outcome:
     """Take over from owners that died or froze; cheap where there are none."""
-    held = dict(TokenSet.objects.exclude(lease_owner="").values_list("lease_owner", "lease_expires_at"))
+    leased = TokenSet.objects.filter(lease_expires_at__isnull=False)
+    held = set(leased.values_list("lease_owner", flat=True))
     if not held:
         return Outcome()
     dead = owners.dead_among(held)
     ended = Q(lease_expires_at__lte=Now()) | Q(lease_owner__in=dead)
-    left = TokenSet.objects.filter(ended, connection__status__in=_LIVE).exclude(lease_owner="")
+    left = leased.filter(ended, connection__status__in=_LIVE)
     if not left.exists():
         return Outcome()
     replay_spool()

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from django.db import DatabaseError
 
+from connections.leases import IN_FLIGHT_PER_ISSUER, give_lease_back, lease_for_refresh
 from connections.models import Connection, FlowTrace, TokenSet
 from connections.renewals import Renewal, store_renewals
-from connections.services import give_lease_back, lease_for_refresh
 from oauthflow.conf import configuration
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.codes import Code
@@ -42,6 +42,7 @@ from .attempt import Attempt, read_answer, request_of
 from .failure import OUTCOME_LOST, end, pause, settle
 from .health import note_success, require_open
 from .keep import keep_safe, keep_stored, persistently
+from .pace import pace
 from .unattended import request_with_identity
 from .waiting import wait_for_the_winner
 
@@ -105,9 +106,11 @@ def _refreshed(
     except AuthorizationRequiredError as error:
         end(attempt, reason=error.reason, cause=error)
         raise
+    most = IN_FLIGHT_PER_ISSUER
     if trigger != "request":
-        require_open(token_set, now=now)
-    _refresh_or_wait(attempt, request)
+        most = require_open(token_set, now=now).width(now=now)
+        _require_pace(token_set)
+    _refresh_or_wait(attempt, request, most=most)
     try:
         connection.refresh_from_db()
     except Connection.DoesNotExist:
@@ -130,21 +133,26 @@ def _check_worth_trying(token_set: TokenSet, *, trigger: str, now: datetime) -> 
         raise ServerUnavailableError("pausing after a failed refresh", retry_after=wait)
 
 
-def _refresh_or_wait(attempt: Attempt, request: Request | None) -> None:
-    dead_owner, deadline = "", time.monotonic() + configuration().lease_wait_seconds
+def _require_pace(token_set: TokenSet) -> None:
+    if not pace.room(token_set.issuer):
+        raise ServerUnavailableError("this process sends to the issuer as fast as it may", retry_after=1)
+
+
+def _refresh_or_wait(attempt: Attempt, request: Request | None, *, most: int) -> None:
+    dead_owner, deadline = "-", time.monotonic() + configuration().lease_wait_seconds
     while True:
         with closing(spool.Reservation()) as reservation:
-            if _claim(attempt, dead_owner=dead_owner):
+            if _claim(attempt, dead_owner=dead_owner, most=most):
                 if not _replayed(attempt):
                     _exchange(attempt, request, reservation=reservation)
                 return
         left = wait_for_the_winner(attempt.token_set, deadline=deadline)
         if left is None:
             return
-        attempt.token_set, dead_owner = left, left.lease_owner
+        attempt.token_set, dead_owner = left, left.lease_owner or "-"
 
 
-def _claim(attempt: Attempt, *, dead_owner: str) -> bool:
+def _claim(attempt: Attempt, *, dead_owner: str, most: int) -> bool:
     """Take the lease, which also proves that the database can be written. R1.
 
     Raises:
@@ -156,7 +164,11 @@ def _claim(attempt: Attempt, *, dead_owner: str) -> bool:
     try:
         attempt.owner = owners.new_owner(unknown_outcomes=unknown)
         return lease_for_refresh(
-            token_set, owner=attempt.owner, seconds=configuration().lease_seconds, dead_owner=dead_owner
+            token_set,
+            owner=attempt.owner,
+            seconds=configuration().lease_seconds,
+            dead_owner=dead_owner,
+            most=most,
         )
     except DatabaseError as error:
         raise ServerUnavailableError(
@@ -188,6 +200,7 @@ def _exchange(attempt: Attempt, request: Request | None, *, reservation: spool.R
         raise ResponseTimeoutError("paused for too long after the claim; nothing was sent")
     read = partial(read_answer, attempt)
     renewal: Renewal | None = None
+    pace.note_sent(token_set.issuer)
     try:
         with traced(server, kind=FlowTrace.Kind.REFRESH, connection=token_set.connection, user=attempt.actor) as http:
             request = request or _with_identity(attempt, http=http)
@@ -201,7 +214,7 @@ def _exchange(attempt: Attempt, request: Request | None, *, reservation: spool.R
         if renewal is None:
             raise
     keep_stored(attempt, renewal, tokens)
-    note_success(token_set)
+    note_success(token_set, now=attempt.now)
 
 
 def _with_identity(attempt: Attempt, *, http: Egress) -> Request:

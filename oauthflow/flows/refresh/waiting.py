@@ -15,6 +15,7 @@ from .owners import DeathWatch
 
 _POLL_SECONDS: Final = 0.01
 _SHARED_SECONDS: Final = 0.1
+_CROWDED_SECONDS: Final = 0.05
 _LOOKS_BETWEEN_PROBES: Final = 25
 
 
@@ -39,7 +40,8 @@ def wait_for_the_winner(token_set: TokenSet, *, deadline: float) -> TokenSet | N
         deadline: Of the monotonic clock, in seconds.
 
     Returns:
-        None where newer tokens are stored; the row, with its owner, where that owner is dead and ours to follow.
+        None where newer tokens are stored; the row, where it is ours to claim: with its owner where that is dead,
+        without one where nobody has it, because it was given back or because its issuer had no room.
 
     Raises:
         AuthorizationRequiredError: The grant has ended.
@@ -80,6 +82,9 @@ def _look(token_set: TokenSet, *, deadline: float) -> TokenSet | None:
         current = _read(token_set)
         if _has_ended(current, token_set):
             return None
+        if not current.lease_owner:
+            time.sleep(_CROWDED_SECONDS)
+            return current
         if watch.owner != current.lease_owner:
             watch = DeathWatch(current.lease_owner)
         if looks % _LOOKS_BETWEEN_PROBES == 0 and watch.is_dead():
@@ -103,6 +108,8 @@ def _has_ended(current: TokenSet, before: TokenSet) -> bool:
         return False
     if current.connection.status == Connection.Status.REAUTH_REQUIRED:
         raise AuthorizationRequiredError("the grant was refused", reason=current.connection.reason)
+    if current.refresh_failures == before.refresh_failures:
+        return False
     raise TransportError("the refresh that was waited for failed", code=Code.TEMPORARILY_UNAVAILABLE)
 
 
