@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("connections", "0004_grants_without_a_person"),
+        ("connections", "0005_identity_provider"),
     ]
 
     operations = [
