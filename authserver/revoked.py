@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -26,15 +26,20 @@ class Revoked:
     """What was revoked at one moment. A new object means that something may have changed.
 
     Attributes:
-        values: See `authserver.models.Revocation`.
+        values: See `authserver.models.Revocation`; each with the last Unix second of issue that it covers.
         subjects: The `sub` of people who are deactivated.
         epoch: The counter that was read with it.
     """
 
-    values: frozenset[str] = frozenset()
+    values: Mapping[str, float] = field(default_factory=dict)
     subjects: frozenset[str] = frozenset()
     epoch: int = -1
     read_at: float = field(default_factory=time.monotonic)
+
+    def covers(self, *, jti: str, family: str, subject: str, issued_at: int) -> bool:
+        """Whether a token with these claims is bad."""
+        issued_until = max(self.values.get(jti, -1.0), self.values.get(family, -1.0))
+        return issued_at <= issued_until or subject in self.subjects
 
 
 class RevokedReader:
@@ -76,9 +81,10 @@ class RevokedReader:
         epoch = RevocationEpoch.objects.filter(pk=1).values_list("number", flat=True).first() or 0
         if epoch == self._latest.epoch and time.monotonic() - self._latest.read_at < _EVERYTHING_SECONDS:
             return self._latest
-        values = Revocation.objects.filter(until__gt=timezone.now()).values_list("value", flat=True)
+        rows = Revocation.objects.filter(until__gt=timezone.now()).values_list("value", "issued_until")
+        values = {value: issued_until.timestamp() for value, issued_until in rows}
         subjects = Subject.objects.filter(user__is_active=False).values_list("sub", flat=True)
-        found = Revoked(frozenset(values), frozenset(subjects), epoch)
+        found = Revoked(values, frozenset(subjects), epoch)
         latest = self._latest
         if (latest.values, latest.subjects, latest.epoch) == (found.values, found.subjects, epoch):
             object.__setattr__(latest, "read_at", found.read_at)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
@@ -21,7 +22,7 @@ from oauthflow.token_release.application import TokenRelease
 
 from .answer_headers import answer_headers
 from .canary import require_key_canary
-from .observability.metrics import count_release
+from .observability.metrics import count_endpoint, count_release
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -32,29 +33,45 @@ _CONNECTIONS: Final = "/api/v1/connections/"
 _HASHED_NAME: Final = re.compile(r".*\.[0-9a-f]{12}\.[a-z0-9.]+")
 
 
+class Part(Protocol):
+    """A handler beside Django that has threads or connections of its own."""
+
+    async def open(self) -> None:
+        """Begin, before the first request."""
+
+    async def close(self) -> None:
+        """Finish what waits, and end."""
+
+
 def build_application() -> Application:
     """Return the root: proxy headers from trusted proxies only, then a choice by path prefix."""
     django = streams = EventStreams(otherwise=get_asgi_application())
     release = TokenRelease(
         otherwise=django, headers_of=partial(answer_headers, path=_CONNECTIONS), answered=count_release
     )
-    root = _by_prefix(
-        {str(settings.STATIC_URL): _static_files(), _CONNECTIONS: release},
-        otherwise=django,
-        release=release,
-        streams=streams,
-    )
+    handlers: dict[str, Application] = {str(settings.STATIC_URL): _static_files(), _CONNECTIONS: release}
+    parts: list[Part] = [release]
+    if apps.is_installed("authserver"):
+        from authserver.endpoints.application import TokenEndpoints
+        from authserver.endpoints.paths import ENDPOINTS, TOKEN
+
+        tokens = TokenEndpoints(
+            otherwise=django, headers_of=partial(answer_headers, path=TOKEN), answered=count_endpoint
+        )
+        handlers |= dict.fromkeys(ENDPOINTS, tokens)
+        parts.append(tokens)
+    root = _by_prefix(handlers, otherwise=django, parts=parts, streams=streams)
     if settings.TRUSTED_PROXIES:
         return ProxyHeadersMiddleware(root, trusted_hosts=list(settings.TRUSTED_PROXIES))
     return root
 
 
 def _by_prefix(
-    handlers: dict[str, Application], *, otherwise: Application, release: TokenRelease, streams: EventStreams
+    handlers: dict[str, Application], *, otherwise: Application, parts: Sequence[Part], streams: EventStreams
 ) -> Application:
     async def root(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send, release=release, streams=streams)
+            await _lifespan(receive, send, parts=parts, streams=streams)
             return
         if scope["type"] != "http":
             return
@@ -83,7 +100,7 @@ def _add_headers(headers: Any, path: str, url: str) -> None:
     headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
 
 
-async def _lifespan(receive: Receive, send: Send, *, release: TokenRelease, streams: EventStreams) -> None:
+async def _lifespan(receive: Receive, send: Send, *, parts: Sequence[Part], streams: EventStreams) -> None:
     """Refuse to start with keys that do not fit the database; Django itself does not know this protocol."""
     while True:
         message = await receive()
@@ -91,12 +108,14 @@ async def _lifespan(receive: Receive, send: Send, *, release: TokenRelease, stre
             refusal = await sync_to_async(_refusal, thread_sensitive=False)()
             outcome = "failed" if refusal else "complete"
             if not refusal:
-                await release.open()
+                for part in parts:
+                    await part.open()
                 on_termination(streams.end_streams)
             await send({"type": f"lifespan.startup.{outcome}", "message": refusal})
         else:
             await streams.close()
-            await release.close()
+            for part in parts:
+                await part.close()
             await send({"type": "lifespan.shutdown.complete"})
             return
 

@@ -12,7 +12,11 @@ from .observability.exposition import metrics
 from .sign_in.admin_login import admin_login
 
 # Off by its one line in INSTALLED_APPS: then nothing here issues a token.
-_authorization_server = [path("", include("authserver.urls"))] if apps.is_installed("authserver") else []
+_authorization_server = (
+    [path("", include("authserver.urls")), path("", include("authserver.urls_tokens"))]
+    if apps.is_installed("authserver")
+    else []
+)
 
 urlpatterns = [
     *_authorization_server,

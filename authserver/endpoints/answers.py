@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from audit.correlation import correlation_id
@@ -14,22 +12,13 @@ from ..protocol.authorization_request import Answerable
 from ..protocol.authorization_response import error_response
 from ..protocol.errors import InteractionRequiredError, OAuthError
 from ..protocol.redirect_uri import shown_host
+from . import plain_answers
 
-_NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
-
-def error_answer(error: OAuthError) -> JsonResponse:
-    """Answer a program. RFC 6749 §5.2; RFC 6750 §3; RFC 7591 §3.2.2."""
-    said = {"error": error.error}
-    if error.description:
-        said["error_description"] = error.description
-    response = JsonResponse(said, status=error.status, headers=_NO_STORE)
-    if error.status == 401:
-        challenge = 'Bearer error="invalid_token"' if error.error == "invalid_token" else "Basic"
-        response.headers["WWW-Authenticate"] = challenge
-    if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
-    return response
+def error_answer(error: OAuthError) -> HttpResponse:
+    """Answer a program."""
+    answer = plain_answers.error_answer(error)
+    return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
 
 
 def error_page(request: HttpRequest, error: OAuthError, *, answerable: Answerable | None = None) -> HttpResponse:

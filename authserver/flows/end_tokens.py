@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
 
-from ..conf import authserver_configuration
-from ..models import McpClient, Revocation, RevocationEpoch, TokenFamily
+from ..models import Revocation, RevocationEpoch, TokenFamily
 from ..models.token_family import TokenFamilyQuerySet
+
+# Longer than any access token lives, whatever the settings were when it was issued.
+_LONGEST_LIFE: Final = timedelta(seconds=3660)
+_BEING_ANSWERED: Final = timedelta(seconds=2)
 
 
 def end_families(families: TokenFamilyQuerySet, *, reason: str, now: datetime) -> int:
@@ -38,15 +43,28 @@ def end_families(families: TokenFamilyQuerySet, *, reason: str, now: datetime) -
     return len(ids)
 
 
-def revoke_values(values: Iterable[str], *, now: datetime) -> None:
-    """Make access tokens bad: one by its `jti`, or all of a family or service account by the hex of its id."""
-    until = now + timedelta(seconds=authserver_configuration().access_token_seconds + 60)
-    rows = [Revocation(value=value, until=until) for value in values]
+def revoke_values(values: Iterable[str], *, now: datetime, issued_until: datetime | None = None) -> None:
+    """Make access tokens bad: one by its `jti`, or those of a family or service account by the hex of its id.
+
+    Args:
+        values: See above.
+        now: Aware UTC.
+        issued_until: Tokens that are issued later are good; None where there will be none.
+    """
+    until = now + _LONGEST_LIFE
+    rows = [Revocation(value=value, until=until, issued_until=issued_until or until) for value in values]
     if not rows:
         return
     with transaction.atomic():
-        Revocation.objects.bulk_create(rows, update_conflicts=True, unique_fields=["value"], update_fields=["until"])
+        Revocation.objects.bulk_create(
+            rows, update_conflicts=True, unique_fields=["value"], update_fields=["until", "issued_until"]
+        )
         advance_epoch()
+
+
+def end_service_tokens(client_id: UUID, *, now: datetime) -> None:
+    """End the tokens that a service account has by now; a request that is just being answered counts in."""
+    revoke_values([client_id.hex], now=now, issued_until=now + _BEING_ANSWERED)
 
 
 def advance_epoch() -> None:
@@ -55,11 +73,3 @@ def advance_epoch() -> None:
     if not one.update(number=F("number") + 1):
         RevocationEpoch.objects.get_or_create(pk=1)
         one.update(number=F("number") + 1)
-
-
-def end_client_tokens(client: McpClient, *, reason: str, now: datetime) -> int:
-    """End all tokens of a client that is blocked, changed or gone; arguments and result as those of `end_families`."""
-    with transaction.atomic():
-        ended = end_families(TokenFamily.objects.filter(client=client), reason=reason, now=now)
-        revoke_values([client.pk.hex], now=now)
-    return ended

@@ -12,6 +12,7 @@ class Revocation(models.Model):
     """
 
     value = models.CharField(max_length=64, primary_key=True)
+    issued_until = models.DateTimeField(help_text="Tokens issued later are good: a service account goes on.")
     until = models.DateTimeField(db_index=True, help_text="When the last such token has expired by itself.")
 
     def __str__(self) -> str:

@@ -27,6 +27,9 @@ REFRESH_SECONDS_LEFT: Final = Histogram(
     buckets=(-_HOUR, -_MINUTE, 0, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 6 * _HOUR, _DAY),
 )  # fmt: skip
 TOKEN_RELEASES: Final = Counter("mcp_oauth_token_releases", "Access tokens given to programs.")
+TOKEN_REQUESTS: Final = Counter(
+    "mcp_oauth_token_requests", "Requests for tokens of our own, by grant and outcome.", ["grant_type", "outcome"]
+)
 EGRESS_REQUESTS: Final = Counter("mcp_oauth_egress_requests", "Requests to other servers.", ["step", "outcome"])
 EGRESS_SECONDS: Final = Histogram(
     "mcp_oauth_egress_request_seconds", "From the start of a request to another server to its end.", ["step"],
@@ -56,6 +59,16 @@ def _of_request(method: str, route: str, status: int) -> tuple[Counter, Histogra
 def count_release(status: int, seconds: float) -> None:
     """Count an answer that `oauthflow.token_release` gave."""
     count_request(method="POST", route=RELEASE_ROUTE, status=status, seconds=seconds)
+
+
+def count_endpoint(path: str, method: str, status: int, seconds: float) -> None:
+    """Count an answer that `authserver.endpoints` gave; its paths are its routes."""
+    count_request(method=method, route=path.removeprefix("/"), status=status, seconds=seconds)
+
+
+def count_token_answer(sender: object, grant_type: str, error: str, **kwargs: object) -> None:
+    """Count an answer of the token endpoint. Receives `authserver.signals.TOKEN_ANSWERED`."""
+    TOKEN_REQUESTS.labels(grant_type, error or "issued").inc()
 
 
 def issuer_label(issuer: str) -> str:

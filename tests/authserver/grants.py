@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from authserver import tokens
+from authserver.endpoints import refusals
 from authserver.flows.issue_code import issue_authorization_code, subject_of
 from authserver.models import Consent, McpClient, TokenFamily, fingerprint_of, hash_of_secret
 from authserver.protocol.opaque import new_marking_key
@@ -32,6 +33,7 @@ def nothing_remembered() -> None:
     """Each test begins like a fresh process."""
     REVOKED.forget()
     tokens._CACHE.forget()
+    refusals.forget()
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from authserver import tokens
-from authserver.flows.end_tokens import end_client_tokens, end_families, revoke_values
+from authserver.flows.end_tokens import end_families, revoke_values
 from authserver.flows.issue_code import subject_of
-from authserver.models import McpClient, TokenFamily
+from authserver.models import TokenFamily
 from authserver.resources import find_resource
 from authserver.revoked import REVOKED, in_thread
 from authserver.signing_keys import public_jwks, signing_key, verification_keys
@@ -92,13 +92,6 @@ def test_one_token_can_be_revoked_by_its_name(family: TokenFamily) -> None:
     with pytest.raises(InvalidTokenError):
         verify(token, audience=RESOURCE)
     assert verify(other, audience=RESOURCE)
-
-
-def test_a_client_that_ends_takes_all_its_tokens_along(family: TokenFamily, alice: User) -> None:
-    token = mint(family)
-    assert end_client_tokens(McpClient.objects.get(), reason="blocked", now=timezone.now()) == 1
-    with pytest.raises(InvalidTokenError):
-        verify(token, audience=RESOURCE)
 
 
 def test_somebody_who_is_deactivated_without_a_word_loses_access_all_the_same(family: TokenFamily, alice: User) -> None:
