@@ -11,3 +11,4 @@ class ConnectionsConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("connections.checks")
+        import_module("connections.deletions").connect_receivers()

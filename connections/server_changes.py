@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Q
+from django.utils import timezone
 
 from audit.events import AuditEvent
 from audit.record import record
 
 from .models import Connection, McpServer, ServerDiscovery, TokenSet
+from .revocations import end_grants
 from .server_impact import ConfirmationRequiredError, impact_of_deletion, impact_of_new_target
 
 if TYPE_CHECKING:
@@ -146,7 +148,7 @@ def change_server(
 
 
 def delete_server(server: McpServer, *, actor: User | None, client: str = "", confirmed: bool = False) -> None:
-    """Delete a server, its connections and their tokens, with the audit record. Nothing is revoked upstream.
+    """Delete a server with its connections; grants and registrations are noted to end at their services as well.
 
     Raises:
         PermissionDenied: The actor may not delete servers.
@@ -154,10 +156,11 @@ def delete_server(server: McpServer, *, actor: User | None, client: str = "", co
     """
     _require(actor, "connections.delete_mcpserver")
     with transaction.atomic():
-        count = server.connections.count()
-        if count and not confirmed:
+        connections = list(server.connections.select_related("server"))
+        if connections and not confirmed:
             raise ConfirmationRequiredError(impact_of_deletion(server))
-        slug = server.slug
+        end_grants(connections, actor=actor, reason="server deleted", now=timezone.now())
+        slug, count = server.slug, len(connections)
         server.delete()
         record(AuditEvent.SERVER_DELETED, actor=actor, server=slug, client=client, details={"count": count})
 

@@ -298,32 +298,6 @@ def require_reauthorization(
     return True
 
 
-def forget_grant(connection: Connection, *, actor: User | None, reason: str, revoked_upstream: str) -> None:
-    """Delete the tokens of a connection and mark it as disconnected; whose account it was is forgotten with them.
-
-    Args:
-        connection: The connection.
-        actor: Who asked for it.
-        reason: In the words of whoever asked, at most 200 characters.
-        revoked_upstream: What became of it at the authorization server: yes, no, unsupported.
-    """
-    reason = reason.replace("\0", "")  # PostgreSQL stores none
-    with transaction.atomic():
-        TokenSet.objects.filter(connection=connection).delete()
-        Connection.objects.filter(pk=connection.pk).update(
-            status=Status.REVOKED, reason=reason[:200], granted_scopes="", requested_scopes="", upstream_subject=""
-        )
-        record(
-            AuditEvent.CREDENTIALS_REVOKED,
-            actor=actor,
-            server=connection.server.slug,
-            connection=connection,
-            reason=reason,
-            details={"revoked_upstream": revoked_upstream},
-        )
-    connection.refresh_from_db()
-
-
 def mark(connection: Connection, *, status: str, reason: str) -> None:
     """Set a state that is neither a grant nor its end, for example an unreadable credential."""
     Connection.objects.filter(pk=connection.pk).update(status=status, reason=reason)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.models.signals import pre_delete
 
 
 class OauthflowConfig(AppConfig):
@@ -11,5 +12,11 @@ class OauthflowConfig(AppConfig):
         from audit.listeners import APPENDED
 
         from .events import tell_appended
+        from .flows.held_grant import give_back_deleted
 
         APPENDED.connect(tell_appended, dispatch_uid="oauthflow.events")
+
+        # Another account's tokens that wait for a decision go with their request, and must not stay good elsewhere.
+        pre_delete.connect(
+            give_back_deleted, sender="oauthflow.AuthorizationRequest", dispatch_uid="oauthflow.held_grant"
+        )

@@ -50,6 +50,7 @@ _MESSAGES: Final[Mapping[str, str]] = {
     EventType.CLIENT_SECRET_EXPIRING: "The client secret that this site uses there ends soon.",
     EventType.ISSUER_CHANGED: "The server names another sign-in service; an administrator has to approve it.",
 }
+_UPSTREAM: Final = "upstream"
 _NEEDS_A_PERSON: Final = frozenset(
     {
         EventType.AUTHORIZATION_REQUIRED, EventType.REAUTHORIZATION_REQUIRED, EventType.TOKEN_EXPIRING_SOON,
@@ -103,6 +104,8 @@ def _owners(connection_ids: Set[str]) -> dict[str, int | None]:
 
 
 def _events_of(entry: Appended, *, owners: Mapping[str, int | None]) -> Iterator[Event]:
+    if entry.details.get("target") == _UPSTREAM:
+        return  # that it ended here was told before
     if entry.event in _OF_CONNECTION and entry.connection in owners:
         event = _event(
             _OF_CONNECTION[entry.event],

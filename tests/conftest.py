@@ -15,6 +15,7 @@ from audit.correlation import begin_correlation
 from oauthflow.egress import blocking
 from oauthflow.flows.refresh import batch
 from oauthflow.flows.refresh.owners import end_session
+from oauthflow.flows.revocation_outbox import batch as revocation_batch
 from tests.fakes.internet import FakeInternet, FakeSender
 from tests.fakes.world import World
 
@@ -94,7 +95,8 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> FakeInternet:
     """No sockets: requests go to fakes, and one to a name that nobody has fails the test."""
     fake = FakeInternet()
     monkeypatch.setattr(blocking, "adapter", lambda: fake)
-    monkeypatch.setattr(batch, "open_sender", lambda: FakeSender(fake))
+    for module in (batch, revocation_batch):
+        monkeypatch.setattr(module, "open_sender", lambda *limits, **said: FakeSender(fake))
     # The tests' own transaction is always open; the fake looks whether one of ours is.
     monkeypatch.setattr(blocking, "in_transaction", lambda: False)
     return fake

@@ -9,6 +9,7 @@ from .identity_provider import IdentityProvider
 from .key_canary import KeyCanary
 from .key_fingerprint import KeyFingerprint
 from .mcp_server import McpServer
+from .revocation import Revocation
 
 __all__ = [
     "NOT_RENEWABLE",
@@ -21,6 +22,7 @@ __all__ = [
     "KeyCanary",
     "KeyFingerprint",
     "McpServer",
+    "Revocation",
     "ServerDiscovery",
     "TokenSet",
 ]

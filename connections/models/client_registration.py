@@ -7,9 +7,19 @@ from datetime import datetime
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from ..sealing import SealedTextField
 from .mcp_server import McpServer
+
+
+class ClientRegistrationQuerySet(models.QuerySet["ClientRegistration"]):
+    """Registrations, in use and out of it."""
+
+    def supersede(self, *, now: datetime | None = None) -> int:
+        """Use these for no new sign-in from that instant on; return how many were in use."""
+        status = ClientRegistration.Status
+        return self.filter(status=status.ACTIVE).update(status=status.SUPERSEDED, superseded_at=now or timezone.now())
 
 
 class ClientRegistration(models.Model):
@@ -36,6 +46,9 @@ class ClientRegistration(models.Model):
     registration_client_uri = models.CharField(max_length=1000, blank=True)
     registration_access_token_sealed = SealedTextField()
     created_at = models.DateTimeField(auto_now_add=True)
+    superseded_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ClientRegistrationQuerySet.as_manager()
 
     class Meta:
         ordering = ("-created_at",)

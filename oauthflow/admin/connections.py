@@ -25,7 +25,7 @@ from audit.look_only import LookOnlyAdmin, badge, moment, nothing
 from connections.admin.badges import connection_badge, reason_in_words
 from connections.admin.servers import DELETED_WITH_IT
 from connections.models import Connection, McpServer, TokenSet
-from oauthflow.flows.revoke import revoke_connection
+from oauthflow.flows.revoke import revoke_connections
 from oauthflow.models import AuthorizationRequest
 
 if TYPE_CHECKING:
@@ -259,18 +259,15 @@ class AccountAdmin(_UserAdmin):
 
 
 def revoke_each(connections: Iterable[Connection], *, actor: User, reason: str) -> int:
-    """Disconnect each connection that holds or waits for something; return how many."""
-    count = 0
-    for connection in connections:
-        if connection.status != Connection.Status.REVOKED or _tokens(connection):
-            revoke_connection(connection, actor=actor, reason=reason, now=timezone.now())
-            count += 1
-    return count
+    """Disconnect each connection that holds or waits for something; return how many. The worker tells the services."""
+    chosen = [one for one in connections if one.status != Connection.Status.REVOKED or _tokens(one)]
+    revoke_connections(chosen, actor=actor, reason=reason, now=timezone.now())
+    return len(chosen)
 
 
 def _revoke_all_of(users: Iterable[User], *, actor: User) -> None:
-    for connection in Connection.objects.filter(user__in=list(users)).select_related("server"):
-        revoke_each([connection], actor=actor, reason="the user was deleted")
+    found = Connection.objects.filter(user__in=list(users)).select_related("server", "tokens")
+    revoke_each(found, actor=actor, reason="the user was deleted")
 
 
 def _tokens(connection: Connection) -> TokenSet | None:

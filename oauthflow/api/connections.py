@@ -88,7 +88,8 @@ class ConnectionView(RestView):
     )  # fmt: skip
     def delete(self, request: Request, connection_id: str) -> Response:
         connection = managed_connection(self.person, connection_id)
-        revoke_connection(connection, actor=self.person, reason="deleted", now=timezone.now()).delete()
+        revoke_connection(connection, actor=self.person, reason="deleted", now=timezone.now())
+        connection.delete()
         return Response(status=204)
 
 

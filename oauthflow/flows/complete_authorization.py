@@ -39,9 +39,8 @@ from oauthflow.protocol.token_endpoint import (
 
 from .attempt import traced
 from .bind_tokens import binding, bound
-from .held_grant import hold, is_of_another_account, terms_of
+from .held_grant import give_back, hold, is_of_another_account, terms_of
 from .register_client import credentials_of, supersede
-from .revoke import revoke_granted
 from .start_authorization import browser_cookie_name
 
 if TYPE_CHECKING:
@@ -180,13 +179,16 @@ def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: da
 def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: datetime) -> None:
     with transaction.atomic():
         locked = Connection.objects.select_for_update().filter(pk=pending.connection_id)
-        waiting = AuthorizationRequest.objects.filter(pk=pending.pk, status=AuthorizationRequest.Status.PENDING)
-        # Deleted meanwhile, or ended because an administrator pointed the server elsewhere.
+        waiting = AuthorizationRequest.objects.filter(
+            pk=pending.pk, status=AuthorizationRequest.Status.PENDING, user__is_active=True
+        )
+        # Deleted or deactivated meanwhile, or ended because an administrator pointed the server elsewhere.
         is_still_wanted = len(locked) == 1 and waiting.exists()
         if is_still_wanted:
             _keep(pending, tokens, now=now)
+        else:
+            give_back(pending, tokens, reason="deleted or pointed elsewhere meanwhile", now=now)
     if not is_still_wanted:
-        revoke_granted(pending, tokens, actor=None, now=now)
         raise StateError("the connection was deleted or pointed elsewhere meanwhile")
     if pending.error_code == Code.ACCOUNT_CHANGED:
         raise _with_request(AccountChangedError("another account of the service than before"), pending)

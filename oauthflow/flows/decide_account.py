@@ -14,7 +14,6 @@ from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import IssuerChangedError, StateError
 
 from .held_grant import give_up, held_by, take, terms_of
-from .revoke import revoke_held
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -45,9 +44,7 @@ def decide_account(request: AuthorizationRequest, *, user: User, use_new: bool, 
         raise _over(request, now=now)
     if use_new:
         _use(request, user=user, now=now)
-    elif give_up(request, status=Status.FAILED, code=Code.ACCOUNT_CHANGED, actor=user, now=now):
-        revoke_held(request, actor=user, now=now)
-    else:
+    elif not give_up(request, status=Status.FAILED, code=Code.ACCOUNT_CHANGED, actor=user, now=now):
         raise _over(request, now=now)
     return request
 

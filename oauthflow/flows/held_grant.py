@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.deletions import because_of
 from connections.models import Connection
+from connections.revocations import Granted, note_tokens
 from connections.services import GrantTerms
 from oauthflow.conf import configuration
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.codes import Code
+from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse
 
@@ -102,7 +106,7 @@ def held_by(request: AuthorizationRequest) -> HeldGrant:
 def take(request: AuthorizationRequest, *, status: str, code: str, now: datetime) -> bool:
     """End the wait of a request by one conditional UPDATE; say whether this caller ended it.
 
-    The row loses the tokens. The instance keeps them sealed, for whoever has to revoke them.
+    The row loses the tokens. The instance keeps them sealed.
     """
     taken = AuthorizationRequest.objects.filter(
         pk=request.pk, status=Status.PENDING, error_code=Code.ACCOUNT_CHANGED
@@ -113,10 +117,15 @@ def take(request: AuthorizationRequest, *, status: str, code: str, now: datetime
 
 
 def give_up(request: AuthorizationRequest, *, status: str, code: Code, actor: User | None, now: datetime) -> bool:
-    """End the wait without the new account, with the audit record; say whether this caller ended it."""
+    """End the wait without the new account, with the audit record; what was granted is noted to be revoked.
+
+    Returns:
+        Whether this caller ended it.
+    """
     with transaction.atomic():
         if not take(request, status=status, code=code, now=now):
             return False
+        give_back_held(request, reason=code, now=now)
         record(
             AuditEvent.AUTHORIZATION_FAILED,
             actor=actor,
@@ -126,6 +135,31 @@ def give_up(request: AuthorizationRequest, *, status: str, code: Code, actor: Us
             details={"issuer": request.issuer, "retryable": True, "request": request.pk},
         )
     return True
+
+
+def give_back(request: AuthorizationRequest, tokens: TokenResponse, *, reason: str, now: datetime) -> None:
+    """Note what was granted for a request and is not wanted, so that it is revoked at its service."""
+    granted = Granted(
+        request.connection.server, request.issuer, request.revocation_endpoint,
+        request.client_id, request.auth_method, request.registration,
+    )  # fmt: skip
+    both = (tokens.refresh_token, tokens.access_token)
+    note_tokens(granted, connection=request.connection, tokens=both, reason=reason, now=now)
+
+
+def give_back_held(request: AuthorizationRequest, *, reason: str, now: datetime) -> None:
+    """Note what waits on a request; what does not open cannot be revoked."""
+    try:
+        tokens = held_by(request).tokens
+    except SecretUnreadableError:
+        return
+    give_back(request, tokens, reason=reason, now=now)
+
+
+def give_back_deleted(sender: object, *, instance: AuthorizationRequest, origin: object = None, **kwargs: Any) -> None:
+    """Note what waits on a request that is about to be deleted. Receives `pre_delete`."""
+    if instance.held_tokens_sealed:
+        give_back_held(instance, reason=because_of(origin), now=timezone.now())
 
 
 def _packed(held: HeldGrant) -> Secret:

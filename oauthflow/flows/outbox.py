@@ -27,10 +27,11 @@ _random = secrets.SystemRandom()
 def claim_due(rows: models.QuerySet[Row], *, now: datetime, most: int) -> list[Row]:
     """Take rows that are due, the longest due first; what somebody else took meanwhile is left out."""
     due = rows.filter(next_attempt_at__lte=now).order_by("next_attempt_at")[:most]
-    return [row for row in due if _is_taken(row, now=now)]
+    return [row for row in due if claim(row, now=now)]
 
 
-def _is_taken(row: Any, *, now: datetime) -> bool:
+def claim(row: Any, *, now: datetime) -> bool:
+    """Take one row as it was read; False where somebody else took it meanwhile, or it is not due any more."""
     unclaimed = type(row)._base_manager.filter(pk=row.pk, attempts=row.attempts, next_attempt_at__lte=now)
     if not unclaimed.update(attempts=F("attempts") + 1, next_attempt_at=now + CLAIM):
         return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -14,10 +13,11 @@ from audit.events import AuditEvent
 from audit.record import record
 from connections.models import ClientRegistration, McpServer
 from connections.profiles import profile_of
+from connections.revocations import client_secret_of
 from oauthflow.conf import client_jwks_url, configuration, metadata_document_url, redirect_uri, served_from_web
 from oauthflow.egress import Egress, Limits
-from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.client_auth import (
+    PRIVATE_KEY_JWT,
     ClientCredentials,
     auth_method_to_register,
     choose_auth_method,
@@ -29,10 +29,10 @@ from oauthflow.protocol.registration import (
     RegisteredClient,
     RegistrationMethod,
     choose_registration,
-    deletion_request,
     read_registration_response,
     registration_request,
 )
+from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.signing_key import SigningKey, read_signing_key
 
 from .discover import Discovered
@@ -108,38 +108,38 @@ def credentials_of(
     Raises:
         NoClientError: The pre-registered client has been replaced since.
     """
-    if registration is not None:
-        return registered_credentials(registration)
-    if auth_method in ("client_secret_basic", "client_secret_post"):
-        if client_id != server.client_id:
-            raise NoClientError("the pre-registered client was changed since")
-        return ClientCredentials(client_id, server.client_secret_sealed.reveal(), auth_method, None)
-    return ClientCredentials(
-        client_id, None, auth_method, _key_of(server) if auth_method == "private_key_jwt" else None
-    )
+    secret = client_secret_of(server, client_id=client_id, auth_method=auth_method, registration=registration)
+    return credentials_with(secret, client_id=client_id, auth_method=auth_method)
+
+
+def credentials_with(secret: Secret | None, *, client_id: str, auth_method: str) -> ClientCredentials:
+    """Return credentials.
+
+    Args:
+        secret: The client secret; with `private_key_jwt` the client's own private key, or None for the site's.
+        client_id: As the authorization server knows it.
+        auth_method: As agreed with it.
+    """
+    if auth_method != PRIVATE_KEY_JWT:
+        return ClientCredentials(client_id, secret, auth_method, None)
+    return ClientCredentials(client_id, None, auth_method, read_signing_key(secret) if secret else signing_key())
 
 
 def registered_credentials(registration: ClientRegistration) -> ClientCredentials:
     """Return the credentials of a dynamic registration."""
-    return ClientCredentials(
-        registration.client_id,
-        registration.client_secret_sealed.reveal() or None,
-        registration.auth_method,
-        signing_key() if registration.auth_method == "private_key_jwt" else None,
-    )
+    secret = registration.client_secret_sealed.reveal() or None
+    return credentials_with(secret, client_id=registration.client_id, auth_method=registration.auth_method)
 
 
 def supersede(registration: ClientRegistration) -> None:
     """Stop using a registration for new sign-ins: its server forgot it. Tokens keep it for refreshing."""
-    ClientRegistration.objects.filter(pk=registration.pk).update(status=ClientRegistration.Status.SUPERSEDED)
+    ClientRegistration.objects.filter(pk=registration.pk).supersede()
 
 
 def reset_registration(server: McpServer, *, actor: User) -> int:
     """Let the next sign-in register anew; return how many registrations were set aside."""
     with transaction.atomic():
-        count = server.registrations.filter(status=ClientRegistration.Status.ACTIVE).update(
-            status=ClientRegistration.Status.SUPERSEDED
-        )
+        count = server.registrations.supersede()
         record(AuditEvent.SERVER_CHANGED, actor=actor, server=server.slug, details={"fields": ["registration"]})
     return count
 
@@ -213,9 +213,7 @@ def _register(server: McpServer, found: Discovered, *, scope: str, http: Egress,
             error.detail += f". By hand: register the redirect URI {redirect_uri()} there and enter the client id here."
         raise
     http.trace.verdict(f"registered as {registered.client_id}")
-    registration = _keep(server, found, registered, scope=scope)
-    forget_superseded(server, http=http)
-    return registration
+    return _keep(server, found, registered, scope=scope)
 
 
 def _registered(endpoint: str, described: dict[str, object], *, issuer: str, http: Egress) -> RegisteredClient:
@@ -256,9 +254,7 @@ def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *,
     with transaction.atomic():
         # Two sign-ins may register at the same time: the later one stays active, both finish with their own.
         lock_registrations(server)
-        server.registrations.filter(issuer=found.issuer, status=ClientRegistration.Status.ACTIVE).update(
-            status=ClientRegistration.Status.SUPERSEDED
-        )
+        server.registrations.filter(issuer=found.issuer).supersede()
         registration.save()
         record(
             AuditEvent.CLIENT_REGISTERED,
@@ -269,38 +265,6 @@ def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *,
     return registration
 
 
-def forget_superseded(server: McpServer, *, http: Egress) -> None:
-    """Delete registrations that nothing needs any more, at their server too where it lets us. RFC 7592 §2.3."""
-    with transaction.atomic():
-        lock_registrations(server)
-        superseded = server.registrations.filter(status=ClientRegistration.Status.SUPERSEDED, token_sets__isnull=True)
-        unused = list(superseded.exclude(pk__in=_needed_by_requests(server)))
-        server.registrations.filter(pk__in=[registration.pk for registration in unused]).delete()
-    for registration in unused:
-        _delete_upstream(registration, http=http)
-
-
 def lock_registrations(server: McpServer) -> None:
     """Let nobody else add, supersede or delete registrations of this server until the transaction ends."""
     McpServer.objects.select_for_update().get(pk=server.pk)
-
-
-def _delete_upstream(registration: ClientRegistration, *, http: Egress) -> None:
-    sealed = registration.registration_access_token_sealed
-    if not registration.registration_client_uri or not sealed:
-        return
-    try:
-        http.send(
-            deletion_request(registration.registration_client_uri, registration_access_token=sealed.reveal()),
-            limits=Limits.REGISTRATION,
-            step="delete old registration",
-        )
-    except FlowError as error:
-        http.trace.verdict(f"left behind: {error.detail}")
-
-
-def _needed_by_requests(server: McpServer) -> list[UUID]:
-    pending = AuthorizationRequest.objects.filter(
-        connection__server=server, status=AuthorizationRequest.Status.PENDING, registration__isnull=False
-    )
-    return [request.registration_id for request in pending if request.registration_id]

@@ -23,6 +23,9 @@ from .urls import parse_http_url
 _REGISTERED_STATUSES = frozenset({200, 201})
 # Registration is closed, wants a token that we do not have, or is not there in spite of the metadata.
 _CLOSED_STATUSES = frozenset({401, 403, 404, 405})
+# Of a deletion: RFC 7592 §2.3 has 401 for a client that is not there, 403 and 405 where it may not delete itself.
+_UNKNOWN_CLIENT_STATUSES = frozenset({401, 404, 410})
+_UNDELETABLE_STATUSES = frozenset({403, 405})
 _REFUSALS: Mapping[str, Code] = {
     "invalid_redirect_uri": Code.INVALID_REDIRECT_URI,
     "invalid_client_metadata": Code.INVALID_CLIENT_METADATA,
@@ -175,6 +178,26 @@ def deletion_request(uri: str, *, registration_access_token: Secret) -> Request:
     Spec: RFC 7592 §2.3.
     """
     return Request("DELETE", uri, headers={"Authorization": f"Bearer {registration_access_token.reveal()}"})
+
+
+def read_deletion_response(response: Response) -> bool:
+    """Say whether a registration is gone; one that the server does not know any more counts as gone.
+
+    Returns:
+        False where the server lets no client delete itself.
+
+    Raises:
+        ServerUnavailableError: Status 408, 429 or 5xx; try again after `.retry_after` seconds.
+        MalformedResponseError: Anything else.
+
+    Spec: RFC 7592 §2.3.
+    """
+    require_available(response)
+    if 200 <= response.status < 300 or response.status in _UNKNOWN_CLIENT_STATUSES:
+        return True
+    if response.status in _UNDELETABLE_STATUSES:
+        return False
+    raise MalformedResponseError(f"client configuration endpoint answered with status {response.status}")
 
 
 def _refusal(response: Response) -> RegistrationError:

@@ -7,10 +7,13 @@ from typing import Literal
 
 from .client_auth import ClientCredentials, authenticate
 from .errors import MalformedResponseError
+from .json_documents import read_json_object
 from .messages import Request, Response
 from .retry_after import require_available
 from .secret import Secret
 from .token_endpoint import REFUSING_STATUSES, read_error_response
+
+_BAD_REQUEST = 400
 
 
 def revocation_request(
@@ -39,8 +42,11 @@ def revocation_request(
     return Request("POST", endpoint, headers={"Accept": "application/json", **headers}, form=authenticated)
 
 
-def read_revocation_response(response: Response) -> None:
-    """Check that a revocation was accepted; a token unknown to the server counts as revoked.
+def read_revocation_response(response: Response) -> bool:
+    """Say whether a revocation was accepted; a token unknown to the server counts as revoked.
+
+    Returns:
+        False where the server revokes no tokens of this kind.
 
     Raises:
         ClientRefusedError: The server does not accept us.
@@ -53,7 +59,16 @@ def read_revocation_response(response: Response) -> None:
     require_available(response)
     if 200 <= response.status < 300:
         # The client ignores the body: everything is in the status.
-        return
+        return True
+    if response.status == _BAD_REQUEST and _error_of(response) == "unsupported_token_type":
+        return False
     if response.status in REFUSING_STATUSES:
         raise read_error_response(response)
     raise MalformedResponseError(f"revocation endpoint answered with status {response.status}")
+
+
+def _error_of(response: Response) -> object:
+    try:
+        return read_json_object(response).get("error")
+    except MalformedResponseError:
+        return None

@@ -78,7 +78,7 @@ def test_deleting_a_connection_revokes_it_first(admin: Client, connected: Connec
     assert "Revoke and delete" in admin.get(f"{LIST}{connected.pk}/delete/").content.decode()
     admin.post(f"{LIST}{connected.pk}/delete/", {"post": "yes"})
     assert not Connection.objects.exists()
-    assert revoked_upstream() == ["yes"]
+    assert revoked_upstream() == ["queued"]
 
 
 def test_selected_connections_are_revoked_after_one_question(admin: Client, connected: Connection) -> None:
@@ -90,7 +90,7 @@ def test_selected_connections_are_revoked_after_one_question(admin: Client, conn
     assert "1 connection is revoked" in done
     connected.refresh_from_db()
     assert (connected.status, connected.reason) == ("revoked", "left")
-    assert revoked_upstream() == ["yes"]
+    assert revoked_upstream() == ["queued"]
 
 
 def test_everybody_is_disconnected_from_a_server_after_one_question(
@@ -103,7 +103,7 @@ def test_everybody_is_disconnected_from_a_server_after_one_question(
     assert "3 connections, 2 people" in admin.post(address).content.decode()
     answer = admin.post(address, {"confirmed": "yes"})
     assert answer.headers["Location"] == f"/admin/connections/mcpserver/{connected.server.pk}/change/"
-    assert revoked_upstream()[:2] == ["yes", "yes"]
+    assert revoked_upstream()[:2] == ["queued", "queued"]
     assert set(Connection.objects.values_list("status", flat=True)) == {"revoked"}
 
 
@@ -134,7 +134,7 @@ def test_deleting_a_user_revokes_their_connections_first(admin: Client, connecte
     assert "doesn't have permission" not in asked
     admin.post(f"/admin/auth/user/{alice.pk}/delete/", {"post": "yes"})
     assert not User.objects.filter(username="alice").exists()
-    assert revoked_upstream() == ["yes"]
+    assert revoked_upstream() == ["queued"]
 
 
 def test_deleting_several_users_revokes_their_connections_first(
@@ -143,7 +143,7 @@ def test_deleting_several_users_revokes_their_connections_first(
     chosen = {"action": "delete_selected", "_selected_action": [alice.pk], "post": "yes"}
     admin.post("/admin/auth/user/", chosen)
     assert not Connection.objects.exists()
-    assert revoked_upstream() == ["yes"]
+    assert revoked_upstream() == ["queued"]
 
 
 def test_sign_ins_are_listed_without_their_secrets(admin: Client, connected: Connection) -> None:

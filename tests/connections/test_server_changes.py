@@ -275,8 +275,9 @@ def test_deleting_a_connected_server_has_to_be_confirmed_and_is_recorded(
     delete_server(McpServer.objects.get(), actor=administrator, confirmed=True)
     assert not McpServer.objects.exists()
     assert not TokenSet.objects.exists()
-    entry = AuditRecord.objects.get()
+    ended, entry = AuditRecord.objects.order_by("sequence")
     assert (entry.event, entry.server, entry.details) == ("server.deleted", "notes", {"count": 1})
+    assert (ended.event, ended.reason) == ("credentials.revoked", "server deleted")
 
 
 def test_the_operator_at_the_terminal_needs_no_permission(db: None, settings: Settings) -> None:

@@ -106,7 +106,9 @@ class FakeSender:
         return sent_with_proof(made, partial(self._answered, key))
 
     def _answered(self, key: Hashable, request: Request) -> SentAnswer:
-        answer = self._session.request(request.method, request.url, headers=request.headers, data=request.form)
+        answer = self._session.request(
+            request.method, request.url, headers=request.headers, data=request.form, allow_redirects=False
+        )
         headers = {name.lower(): value for name, value in answer.headers.items()}
         response = Response(answer.status_code, url=request.url, headers=headers, body=answer.content)
         note_nonce(response, request=request)

@@ -54,4 +54,5 @@ def test_a_sign_in_that_meets_it_fails_with_a_reason_and_the_next_one_works(
 
     world.authorization_server.forgets_clients = False
     assert world.connect(alice, now=now).status == "active"
-    assert [one.client_id for one in ClientRegistration.objects.all()] == ["client-2"]
+    assert ClientRegistration.objects.get(status="active").client_id == "client-2"
+    assert ClientRegistration.objects.get(status="superseded").client_id == "client-1"

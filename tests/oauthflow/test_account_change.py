@@ -15,6 +15,7 @@ from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.decide_account import decide_account
 from oauthflow.flows.purge import purge_finished
+from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.flows.revoke import revoke_connection
 from oauthflow.models import AuthorizationRequest, Event
 from oauthflow.protocol.codes import Code
@@ -152,11 +153,6 @@ def test_keeping_the_old_account_revokes_the_new_tokens_and_forgets_them(
 
     decide_account(held, user=alice, use_new=False, now=now)
 
-    assert granted_now(world) == {old}
-    assert [sent["token_type_hint"] for sent in world.authorization_server.revocations] == [
-        "refresh_token",
-        "access_token",
-    ]
     connected.refresh_from_db()
     assert (connected.status, connected.upstream_subject, TokenSet.objects.get().generation) == ("active", "first", 1)
     kept = AuthorizationRequest.objects.get(pk=held.pk)
@@ -164,6 +160,12 @@ def test_keeping_the_old_account_revokes_the_new_tokens_and_forgets_them(
     assert not kept.held_tokens_sealed
     entry = AuditRecord.objects.latest("sequence")
     assert (entry.event, entry.reason, entry.actor) == ("authorization.failed", "account_changed", str(alice.pk))
+    revoke_due(now=now)
+    assert granted_now(world) == {old}
+    assert [sent["token_type_hint"] for sent in world.authorization_server.revocations] == [
+        "refresh_token",
+        "access_token",
+    ]
 
 
 def test_new_tokens_that_cannot_be_revoked_are_forgotten_all_the_same(
@@ -247,6 +249,7 @@ def test_undecided_tokens_are_erased_and_revoked_when_time_is_over(
 
     for _ in range(2):
         purge_finished(now=now + timedelta(seconds=600))
+        revoke_due(now=now + timedelta(seconds=600))
 
     kept = AuthorizationRequest.objects.get(pk=held.pk)
     assert (kept.status, kept.error_code) == ("expired", "authorization_timeout")
@@ -262,7 +265,8 @@ def test_undecided_tokens_are_erased_and_revoked_when_time_is_over(
 def test_disconnecting_revokes_what_waits_too_and_forgets_the_account(
     world: World, held: AuthorizationRequest, connected: Connection, alice: User, now: datetime
 ) -> None:
-    revoke_connection(connected, actor=alice, reason="", now=now)
+    assert not revoke_connection(connected, actor=alice, reason="", now=now)
+    revoke_due(now=now)
 
     assert granted_now(world) == set()
     assert AuthorizationRequest.objects.get(pk=held.pk).status == "failed"

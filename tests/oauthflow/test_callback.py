@@ -13,6 +13,7 @@ from audit.models import AuditRecord
 from connections.models import ClientRegistration, Connection, TokenSet
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization, parse_pasted
+from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
@@ -341,6 +342,7 @@ def test_a_connection_that_was_deleted_meanwhile_takes_its_tokens_along(
     with pytest.raises(StateError):
         complete_authorization(params=back[0], user=alice, cookies=back[1], now=now)
     assert not TokenSet.objects.exists()
+    revoke_due(now=now)
     assert [one["token_type_hint"] for one in world.authorization_server.revocations] == [
         "refresh_token",
         "access_token",

@@ -14,7 +14,8 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 from audit.events import AuditEvent
 from audit.record import record
 from connections.models import Connection
-from connections.services import forget_grant, require_reauthorization, shared_connection
+from connections.revocations import end_grants
+from connections.services import require_reauthorization, shared_connection
 from oauthflow import signals
 from oauthflow.events import emit
 from oauthflow.flows.refresh import refresh_connection
@@ -33,7 +34,7 @@ def test_a_connection_tells_its_life(world: World, alice: User, now: datetime) -
     connection = world.connect(alice, now=now)
     refresh_connection(connection, now=now, trigger="request")
     require_reauthorization(connection, reason=Code.INVALID_GRANT)
-    forget_grant(connection, actor=alice, reason="my own words", revoked_upstream="yes")
+    end_grants([connection], actor=alice, reason="my own words", now=timezone.now())
     assert told() == [
         "authorization.required", "authorization.completed", "token.refreshed", "reauthorization.required",
         "credentials.revoked",
@@ -46,7 +47,7 @@ def test_a_connection_tells_its_life(world: World, alice: User, now: datetime) -
 def test_an_event_says_why_in_our_sentence_and_repeats_nobodys_words(world: World, alice: User) -> None:
     connection = world.connection(alice)
     require_reauthorization(connection, reason=Code.INVALID_GRANT)
-    forget_grant(connection, actor=alice, reason="password123", revoked_upstream="no")
+    end_grants([connection], actor=alice, reason="password123", now=timezone.now())
     ended, revoked = Event.objects.all()
     assert (ended.code, ended.message) == (Code.INVALID_GRANT, SENTENCES[Code.INVALID_GRANT].message)
     assert revoked.code == ""

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
+from django.utils import timezone
 from pytest_django import Settings
 
 from audit.models import AuditRecord
 from connections.leases import lease_for_refresh
-from connections.models import ClientRegistration, Connection, FlowTrace, McpServer, TokenSet
-from connections.services import forget_grant
+from connections.models import ClientRegistration, Connection, FlowTrace, McpServer, Revocation, TokenSet
+from connections.revocations import end_grants
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.refresh import refresh_connection
+from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
     ClientRefusedError,
@@ -199,7 +201,7 @@ def test_tokens_that_arrive_after_a_disconnect_are_revoked_and_not_kept(
 ) -> None:
     def disconnect() -> None:
         found = Connection.objects.get()
-        forget_grant(found, actor=alice, reason="disconnected", revoked_upstream="no")
+        end_grants([found], actor=alice, reason="disconnected", now=timezone.now())
         if deletes:
             found.delete()
 
@@ -210,11 +212,14 @@ def test_tokens_that_arrive_after_a_disconnect_are_revoked_and_not_kept(
 
     assert caught.value.reason == "disconnected"
     assert not TokenSet.objects.exists()
+    assert world.authorization_server.revocations == []
+    revoke_due(now=timezone.now())
     assert [one["token_type_hint"] for one in world.authorization_server.revocations] == [
-        "refresh_token",
-        "access_token",
+        *("refresh_token", "refresh_token"),
+        *("access_token", "access_token"),
     ]
     assert world.authorization_server.refresh_tokens == {}
+    assert Revocation.objects.waiting().count() == 0
 
 
 def test_a_server_that_is_deleted_meanwhile_leaves_nothing_behind(

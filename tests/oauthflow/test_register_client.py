@@ -10,13 +10,12 @@ from pytest_django import Settings
 
 from audit.models import AuditRecord
 from connections.models import ClientRegistration
-from connections.services import forget_grant
 from oauthflow.egress import Egress
 from oauthflow.flows.check_server import check_server
 from oauthflow.flows.discover import discover
 from oauthflow.flows.keep_discovery import approve_issuer_change
 from oauthflow.flows.refresh import refresh_connection
-from oauthflow.flows.register_client import Client, reset_registration, resolve_client
+from oauthflow.flows.register_client import Client, resolve_client
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import FlowError, IssuerChangedError, NoClientError, RegistrationError
 from oauthflow.protocol.secret import Secret
@@ -262,40 +261,6 @@ def test_another_public_address_needs_another_registration(world: World, now: da
         "https://site.example/api/v1/oauth/callback"
     ]
     assert world.authorization_server.registrations[1]["application_type"] == "web"
-    assert world.authorization_server.deletions == ["client-1"]
-
-
-def test_an_old_registration_stays_as_long_as_tokens_need_it(world: World, alice: User, now: datetime) -> None:
-    connection = world.connect(alice, now=now)
-    assert reset_registration(world.server(), actor=alice) == 1
-    client_of(world, now=now)
-    assert world.authorization_server.deletions == []
-
-    forget_grant(connection, actor=alice, reason="disconnected", revoked_upstream="no")
-    reset_registration(world.server(), actor=alice)
-    client_of(world, now=now)
-
-    assert sorted(world.authorization_server.deletions) == ["client-1", "client-2"]
-    assert ClientRegistration.objects.get().client_id == "client-3"
-
-
-def test_an_unfinished_sign_in_keeps_its_registration(world: World, alice: User, now: datetime) -> None:
-    world.come_back(world.connection(alice), user=alice, now=now)
-    reset_registration(world.server(), actor=alice)
-    client_of(world, now=now)
-
-    assert world.authorization_server.deletions == []
-
-
-def test_a_registration_that_cannot_be_deleted_there_is_forgotten_here(
-    world: World, administrator: User, now: datetime
-) -> None:
-    client_of(world, now=now)
-    world.authorization_server.deletion_answer = Answer(302, "", {"Location": "https://evil.example"})
-    reset_registration(world.server(), actor=administrator)
-    client_of(world, now=now)
-
-    assert ClientRegistration.objects.count() == 1
 
 
 @requirement("T-12")

@@ -1,4 +1,4 @@
-"""Disconnecting: the authorization server is told, and here nothing is left in any case."""
+"""Disconnecting: it ends here at once, whatever the service says; the service is told once while somebody waits."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 from django.contrib.auth.models import User
 
 from audit.models import AuditRecord
-from connections.models import ClientRegistration, Connection, FlowTrace, McpServer, TokenSet
+from connections.models import ClientRegistration, Connection, FlowTrace, McpServer, Revocation, TokenSet
+from connections.revocations import end_grants
 from connections.sealing import Ciphertext
-from connections.services import forget_grant
 from oauthflow.flows.access_token import usable_access_token
-from oauthflow.flows.refresh import refresh_connection
+from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.flows.revoke import revoke_connection
+from oauthflow.models import Event
 from oauthflow.protocol.errors import AuthorizationRequiredError
 from oauthflow.protocol.secret import Secret
 from tests.fakes.internet import Answer, Call
 from tests.fakes.world import World
-from tests.faults import fault
 
 
 @pytest.fixture
@@ -26,9 +26,10 @@ def connection(world: World, alice: User, now: datetime) -> Connection:
     return world.connect(alice, now=now)
 
 
-def upstream() -> str:
-    entry = AuditRecord.objects.get(event="credentials.revoked")
-    return str(entry.details["revoked_upstream"])
+def told() -> list[str]:
+    """What the audit record says: first of here, then of the service."""
+    found = AuditRecord.objects.filter(event="credentials.revoked").order_by("sequence")
+    return [str(entry.details.get("revoked_upstream") or entry.details["outcome"]) for entry in found]
 
 
 def test_both_tokens_are_revoked_the_grant_first_and_then_forgotten(
@@ -37,17 +38,43 @@ def test_both_tokens_are_revoked_the_grant_first_and_then_forgotten(
     tokens = TokenSet.objects.get()
     access, refresh = tokens.access_token_sealed.reveal().reveal(), tokens.refresh_token_sealed.reveal().reveal()
 
-    revoke_connection(connection, actor=alice, reason="left the team", now=now)
+    assert revoke_connection(connection, actor=alice, reason="left the team", now=now)
 
     sent = [(one["token"], one["token_type_hint"]) for one in world.authorization_server.revocations]
     assert sent == [(refresh, "refresh_token"), (access, "access_token")]
     assert (connection.status, connection.reason, connection.granted_scopes) == ("revoked", "left the team", "")
     assert not TokenSet.objects.exists()
     assert ClientRegistration.objects.exists()
-    assert upstream() == "yes"
+    assert told() == ["queued", "revoked"]
     with pytest.raises(AuthorizationRequiredError) as caught:
         usable_access_token(connection, now=now)
     assert caught.value.reason == "left the team"
+
+
+def test_it_has_ended_here_before_anything_is_sent(
+    world: World, connection: Connection, alice: User, now: datetime
+) -> None:
+    seen = []
+
+    def look(call: Call) -> Answer:
+        seen.append((Connection.objects.get().status, TokenSet.objects.count()))
+        return world.authorization_server(call)
+
+    world.internet["https://as.example"] = look
+    revoke_connection(connection, actor=alice, reason="", now=now)
+    assert seen == [("revoked", 0)] * 2
+
+
+def test_a_disconnect_is_one_event_however_often_the_service_is_told(
+    world: World, connection: Connection, alice: User, now: datetime
+) -> None:
+    world.authorization_server.revocation_answer = Answer(503)
+    revoke_connection(connection, actor=alice, reason="", now=now)
+    world.authorization_server.revocation_answer = None
+    row = Revocation.objects.get()
+    revoke_due(now=row.give_up_at)
+    assert told() == ["queued", "revoked"]
+    assert Event.objects.filter(event_type="credentials.revoked").count() == 1
 
 
 @pytest.mark.parametrize(
@@ -59,10 +86,11 @@ def test_a_server_that_does_not_revoke_keeps_nobody_connected(
 ) -> None:
     world.authorization_server.revocation_answer = answer
 
-    revoke_connection(connection, actor=alice, reason="", now=now)
+    assert not revoke_connection(connection, actor=alice, reason="", now=now)
 
     assert not TokenSet.objects.exists()
-    assert upstream().startswith("failed: ")
+    assert told() == ["queued"]
+    assert (Revocation.objects.get().attempts, Revocation.objects.get().finished_at) == (1, None)
     assert FlowTrace.objects.filter(kind="revoke", ok=False).count() == 1
     assert not world.internet.calls_to("evil.example")
 
@@ -71,13 +99,15 @@ def test_without_a_revocation_endpoint_the_tokens_are_only_forgotten(world: Worl
     world.authorization_server.offers_revocation = False
     connection = world.connect(alice, now=now)
 
-    revoke_connection(connection, actor=alice, reason="", now=now)
+    assert revoke_connection(connection, actor=alice, reason="", now=now)
 
-    assert (connection.status, upstream()) == ("revoked", "unsupported")
+    assert (connection.status, told()) == ("revoked", ["unsupported"])
+    assert not Revocation.objects.exists()
 
 
 def test_what_is_not_there_can_be_disconnected_too(world: World, alice: User, now: datetime) -> None:
-    connection = revoke_connection(world.connection(alice), actor=alice, reason="", now=now)
+    connection = world.connection(alice)
+    assert revoke_connection(connection, actor=alice, reason="", now=now)
 
     assert connection.status == "revoked"
     assert world.internet.calls == []
@@ -91,7 +121,7 @@ def test_a_token_that_does_not_open_is_forgotten_without_being_sent(
     revoke_connection(connection, actor=alice, reason="", now=now)
 
     assert world.authorization_server.revocations == []
-    assert upstream() == "failed: credential_unreadable"
+    assert told() == ["failed: credential_unreadable"]
 
 
 def test_the_secret_of_a_replaced_client_is_not_sent(world: World, alice: User, now: datetime) -> None:
@@ -110,28 +140,10 @@ def test_the_secret_of_a_replaced_client_is_not_sent(world: World, alice: User, 
 def test_after_a_disconnect_the_same_connection_can_be_made_again(
     world: World, connection: Connection, alice: User, now: datetime
 ) -> None:
-    forget_grant(connection, actor=alice, reason="x" * 300, revoked_upstream="no")
+    end_grants([connection], actor=alice, reason="x" * 300, now=now)
     assert len(connection.reason) == 200
 
     again = world.connect(alice, now=now)
 
     assert (again.pk, again.status, again.reason) == (connection.pk, "active", "")
     assert usable_access_token(again, now=now).access_token
-
-
-@fault("F23")
-def test_tokens_that_a_refresh_stores_meanwhile_are_revoked_as_well(
-    world: World, connection: Connection, alice: User, now: datetime
-) -> None:
-    def refresh_first(call: Call) -> Answer:
-        if call.path == "/revoke" and len(world.authorization_server.refresh_requests) == 0:
-            refresh_connection(Connection.objects.get(), now=now, trigger="use")
-        return world.authorization_server(call)
-
-    world.internet["https://as.example"] = refresh_first
-
-    revoke_connection(connection, actor=alice, reason="", now=now)
-
-    assert len(world.authorization_server.revocations) == 4
-    assert world.authorization_server.refresh_tokens == {}
-    assert not TokenSet.objects.exists()

@@ -42,7 +42,7 @@ def test_the_request_carries_token_and_hint_and_authenticates(hint: Literal["acc
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>OK</html>", b'{"error":"invalid_token"}'])
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_an_accepted_revocation_is_accepted_whatever_its_body(status: int, body: bytes) -> None:
-    read_revocation_response(Response(status, body=body))
+    assert read_revocation_response(Response(status, body=body)) is True
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
@@ -57,9 +57,10 @@ def test_a_refused_client_is_told_apart() -> None:
         read_revocation_response(Response(401, headers=JSON, body=b'{"error":"invalid_client"}'))
 
 
-def test_an_unsupported_token_type_is_a_refusal() -> None:
+def test_an_unsupported_token_type_is_told_apart_from_a_refusal() -> None:
+    assert read_revocation_response(Response(400, headers=JSON, body=b'{"error":"unsupported_token_type"}')) is False
     with pytest.raises(TokenEndpointError) as refused:
-        read_revocation_response(Response(400, headers=JSON, body=b'{"error":"unsupported_token_type"}'))
+        read_revocation_response(Response(400, headers=JSON, body=b'{"error":"invalid_request"}'))
     assert refused.value.code == Code.INVALID_REQUEST
 
 

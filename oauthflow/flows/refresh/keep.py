@@ -12,11 +12,11 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from connections.models import TokenSet
 from connections.renewals import Renewal, seal_renewal, store_renewals
+from connections.revocations import Granted, note_tokens
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
 from oauthflow.protocol.token_endpoint import TokenResponse
 
-from ..revoke import revoke_upstream
 from .attempt import Attempt
 from .spool import Reservation, forget
 
@@ -88,13 +88,12 @@ def persistently(write: Callable[[], Result], *, seconds: float) -> Result:
 
 
 def give_back_unless_replaced(attempt: Attempt, tokens: TokenResponse) -> None:
-    """Somebody disconnected while the answer was on its way: what came is revoked, not kept. F23."""
-    if TokenSet.objects.filter(pk=attempt.token_set.pk).exists():
+    """Somebody disconnected while the answer was on its way: what came is noted to be revoked, not kept. F23."""
+    token_set = attempt.token_set
+    if TokenSet.objects.filter(pk=token_set.pk).exists():
         return  # newer tokens of the same grant are stored; revoking these might end the grant
-    revoke_upstream(
-        attempt.token_set,
-        [("refresh_token", tokens.refresh_token), ("access_token", tokens.access_token)],
-        actor=attempt.actor,
-        now=attempt.now,
+    both = (tokens.refresh_token, tokens.access_token)
+    note_tokens(
+        Granted.of(token_set), connection=token_set.connection, tokens=both, reason="disconnected", now=attempt.now
     )
     raise AuthorizationRequiredError("disconnected meanwhile", reason="disconnected")
