@@ -9,7 +9,7 @@ import connections.sealing
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("connections", "0004_grants_without_a_person"),
+        ("connections", "0006_index_of_leases"),
     ]
 
     operations = [
