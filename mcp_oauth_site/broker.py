@@ -19,6 +19,8 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "note the end of the audit record": {"task": "audit.tasks.note_audit_head", "schedule": 60.0},
     "remove old audit records": {"task": "audit.tasks.remove_old_audit_records", "schedule": 86400.0},
     "refresh tokens that are due": {"task": "oauthflow.tasks.refresh_due_tokens", "schedule": 60.0},
+    "send e-mail that waits": {"task": "oauthflow.tasks.send_mail", "schedule": 60.0},
+    "warn of what ends soon": {"task": "oauthflow.tasks.warn_of_ends", "schedule": 300.0},
     "note that beat runs": {"task": HEARTBEAT_TASK, "schedule": 60.0},
 }
 

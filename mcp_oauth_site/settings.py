@@ -12,6 +12,7 @@ from .caches import redis_cache
 from .env import Environment
 from .keys import load_keys, prepare_data_dir
 from .logs import logging_config
+from .mail_settings import mail_settings
 from .observability.span_settings import spans_endpoint
 from .security import content_security_policy, cookie_settings, transport_settings
 from .sign_in.configuration import sign_in_settings
@@ -61,6 +62,9 @@ AUTHSERVER: dict[str, Any] = {
 METRICS_TOKEN = environment.bearer_token("METRICS_TOKEN")
 METRICS_PORT = environment.port("METRICS_PORT")
 OTEL_EXPORTER_OTLP_ENDPOINT = spans_endpoint(environment)
+
+# ---- E-mail (mail_settings.py)
+globals().update(mail_settings(environment.text("EMAIL_URL"), public_host=PUBLIC_HOST))
 
 # ---- Database, broker, cache
 DATABASE_URL = environment.text("DATABASE_URL")
@@ -194,6 +198,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
+        "ConnectionEvent": "oauthflow.models.EventType",
+        "DeliveryState": "oauthflow.models.WebhookDelivery.Status",
         "ConnectionState": "connections.models.Connection.Status",
         "ServerState": "connections.models.McpServer.Status",
         "EventName": "oauthflow.models.EventType",

@@ -9,11 +9,15 @@ from celery import shared_task, signals
 from django.utils import timezone
 
 from .flows.forget_registrations import forget_registrations
+from .flows.mail.digest import send_digests
+from .flows.mail.queue_notices import queue_notices
+from .flows.mail.send_notices import send_notices
 from .flows.purge import purge_finished, purge_revocations
 from .flows.purge_events import purge_events
 from .flows.refresh.watch import watch_for_the_dead
 from .flows.refresh_due import refresh_due
 from .flows.revocation_outbox.watch import watch_revocations
+from .flows.warn_ahead import warn_ahead
 from .flows.webhooks.watch import watch_webhooks
 
 
@@ -29,6 +33,20 @@ def purge_finished_requests() -> int:
 def refresh_due_tokens() -> dict[str, int]:
     """Renew what ends soon."""
     return refresh_due(now=timezone.now())
+
+
+@shared_task
+def send_mail() -> int:
+    """Write to people whom something needs."""
+    now = timezone.now()
+    queue_notices(now=now)
+    return send_notices(now=now) + send_digests(now=now)
+
+
+@shared_task
+def warn_of_ends() -> int:
+    """Tell ahead what will end."""
+    return warn_ahead(now=timezone.now())
 
 
 @signals.worker_ready.connect(dispatch_uid="oauthflow.start_watches")

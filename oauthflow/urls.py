@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from .graphql.stream import GraphQLStreamView
 from .graphql.view import GraphQLView
-from .views import callback, client_metadata, connect, connections, paste, result, staff, webhooks
+from .views import callback, client_metadata, connect, connections, mail, paste, result, staff, webhooks
 
 _pages: list[URLPattern | URLResolver] = [
     path("connections/", connections.overview, name="connections"),
@@ -29,6 +29,7 @@ _pages: list[URLPattern | URLResolver] = [
         webhooks.redeliver,
         name="webhook_redeliver",
     ),
+    path("accounts/mail", mail.preferences, name="mail_preferences"),
     path("connect/requests/<uuid:request_id>", connect.connect_request, name="connect_request"),
     path("connect/<slug:slug>", connect.connect, name="connect"),
     # Without a slash at the end: the redirect URI has to match exactly and must not meet a slash redirect.

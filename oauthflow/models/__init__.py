@@ -3,6 +3,7 @@
 from .authorization_request import AuthorizationRequest, hash_of
 from .event import Event, EventType
 from .issuer_health import IssuerHealth
+from .notice import GivenWarning, MailPreference, Notice
 from .webhook import CarrierPosition, Webhook, WebhookDelivery
 
 __all__ = [
@@ -10,7 +11,10 @@ __all__ = [
     "CarrierPosition",
     "Event",
     "EventType",
+    "GivenWarning",
     "IssuerHealth",
+    "MailPreference",
+    "Notice",
     "Webhook",
     "WebhookDelivery",
     "hash_of",

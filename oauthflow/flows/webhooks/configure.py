@@ -13,6 +13,7 @@ from audit.events import AuditEvent
 from audit.record import record
 from oauthflow.egress import judge_url
 from oauthflow.flows.carriers import begin
+from oauthflow.flows.mail.queue_notices import tell_webhook_stopped
 from oauthflow.flows.outbox import PATIENCE
 from oauthflow.models import CarrierPosition, EventType, Webhook, WebhookDelivery
 from oauthflow.protocol.errors import InvalidRequestError
@@ -113,13 +114,15 @@ def delete_webhook(webhook: Webhook, *, actor: User) -> None:
         _record(webhook, actor=actor, kind="deleted")
 
 
-def stop_webhook(webhook: Webhook, *, because: Webhook.Trouble) -> bool:
-    """Disable a webhook that cannot be used, and give up what waits; False where it was disabled already."""
+def stop_webhook(webhook: Webhook, *, because: Webhook.Trouble, now: datetime) -> bool:
+    """Disable a webhook that cannot be used and tell its owner; False where it was disabled already."""
     with transaction.atomic():
         enabled = Webhook.objects.filter(pk=webhook.pk, enabled=True, url=webhook.url)
         if not enabled.update(enabled=False, disabled_because=because):
             return False
+        webhook.enabled, webhook.disabled_because = False, because.value
         give_up_waiting(webhook)
+        tell_webhook_stopped(webhook, now=now)
         _record(webhook, actor=None, kind="disabled", reason=because.value)
     return True
 

@@ -78,13 +78,13 @@ def _note(webhook: Webhook, answer: Answer, *, delivered: bool, given_up: bool, 
     row.update(failures=F("failures") + 1)
     webhook.failures += 1
     if not isinstance(answer.outcome, FlowError) and answer.outcome.status == _GONE:
-        stop_webhook(webhook, because=Webhook.Trouble.GONE)
+        stop_webhook(webhook, because=Webhook.Trouble.GONE, now=now)
     elif isinstance(answer.outcome, BlockedUrlError):
         with transaction.atomic():
-            if stop_webhook(webhook, because=Webhook.Trouble.BLOCKED):
+            if stop_webhook(webhook, because=Webhook.Trouble.BLOCKED, now=now):
                 record(AuditEvent.EGRESS_BLOCKED, reason=answer.outcome.code, details={"host": webhook.host})
     elif given_up and not _delivered_lately(webhook, now=now):
-        stop_webhook(webhook, because=Webhook.Trouble.FAILING)
+        stop_webhook(webhook, because=Webhook.Trouble.FAILING, now=now)
 
 
 def _delivered_lately(webhook: Webhook, *, now: datetime) -> bool:
