@@ -8,7 +8,7 @@ from typing import Final
 
 from django.db import transaction
 
-from connections.models import ClientRegistration, Connection, TokenSet
+from connections.models import NOT_RENEWABLE, ClientRegistration, Connection, TokenSet
 from oauthflow.events import emit
 from oauthflow.models import EventType, GivenWarning
 
@@ -31,7 +31,7 @@ def occasion(ends_at: datetime, occasions: Iterable[timedelta], *, now: datetime
 
 def _warn_of_access(*, now: datetime) -> int:
     ending = TokenSet.objects.filter(
-        refresh_token_sealed="",
+        NOT_RENEWABLE,
         expires_at__gt=now,
         expires_at__lte=now + max(BEFORE_ACCESS_ENDS),
         connection__status__in=_WORKING,

@@ -80,6 +80,8 @@ def test_what_does_not_work_anyway_is_not_warned_of(status: str, notes: Connecti
 def test_what_renews_itself_or_has_no_end_is_not_warned_of(notes: Connection, now: datetime) -> None:
     row = tokens(notes, begins=now, lives=30 * DAY, renews=True)
     assert told_after(now, 29 * DAY) == [0]
+    TokenSet.objects.update(refresh_token_sealed="", grant_type="client_credentials")
+    assert told_after(now, 29 * DAY) == [0]
     row.delete()
     tokens(notes, begins=now, lives=None)
     assert told_after(now, 29 * DAY) == [0]

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 from django.urls import reverse
 
-from connections.models import ClientRegistration, Connection
+from connections.models import NOT_RENEWABLE, ClientRegistration, Connection, TokenSet
 from oauthflow.models import MailPreference
 from oauthflow.models.notice import next_digest_after
 
@@ -43,8 +43,7 @@ def digest_of(user: User, *, now: datetime) -> Iterator[Item]:
         yield _item(connection, _NEEDS_SOMEBODY[_Status(connection.status)])
     ending = _looked_after_by(user).filter(
         status__in=(_Status.ACTIVE, _Status.DEGRADED),
-        tokens__refresh_token_sealed="",
-        tokens__expires_at__range=(now, now + ACCESS_ENDS_WITHIN),
+        tokens__in=TokenSet.objects.filter(NOT_RENEWABLE, expires_at__range=(now, now + ACCESS_ENDS_WITHIN)),
     )
     for connection in ending.select_related("tokens"):
         yield _item(connection, f"The access ends on {connection.tokens.expires_at:%d %B %Y} and cannot be renewed.")
