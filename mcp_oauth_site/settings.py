@@ -198,7 +198,6 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
-        "ConnectionEvent": "oauthflow.models.EventType",
         "DeliveryState": "oauthflow.models.WebhookDelivery.Status",
         "ConnectionState": "connections.models.Connection.Status",
         "ServerState": "connections.models.McpServer.Status",
