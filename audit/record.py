@@ -16,7 +16,7 @@ SYSTEM: Final = "system"
 # by carelessness.
 ALLOWED_DETAILS: Final = frozenset(
     {
-        "auth_method", "code", "count", "expires_at", "fields", "format", "generation", "grant_type",
+        "auth_method", "code", "count", "expires_at", "fields", "format", "generation", "grant_type", "happened_at",
         "has_refresh_token", "host", "issuer", "kind", "label", "method", "new_issuer", "old_issuer", "outcome",
         "path", "registration_method", "request", "requested_scope", "resource", "retryable", "revoked_upstream",
         "scope", "seconds_left", "target", "token", "tool", "transport", "trigger", "user",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from django.db.models import Q
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -14,13 +13,12 @@ from rest_framework.request import Request
 
 from audit.correlation import act_through
 
+from .last_use import note_use
 from .models import ApiToken
 from .models.api_token import PREFIX, hash_api_token
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-
-_LAST_USE_RESOLUTION: Final = timedelta(minutes=1)
 
 
 class ApiTokenAuthentication(BaseAuthentication):
@@ -55,11 +53,7 @@ def find_api_token(text: str, *, now: datetime) -> ApiToken | None:
     token = ApiToken.objects.valid(now=now).select_related("user").filter(token_hash=hash_api_token(text)).first()
     if token is None:
         return None
-    stale = now - _LAST_USE_RESOLUTION
-    if token.last_used_at is None or token.last_used_at <= stale:
-        unused = Q(last_used_at__isnull=True) | Q(last_used_at__lte=stale)
-        ApiToken.objects.filter(unused, pk=token.pk).update(last_used_at=now)
-        token.last_used_at = now
+    note_use(token, now=now)
     return token
 
 

@@ -312,10 +312,3 @@ def mark_unreadable(connection: Connection) -> None:
     """
     if not missing_keys():
         mark(connection, status=Status.KEY_UNAVAILABLE, reason=Code.CREDENTIAL_UNREADABLE)
-
-
-def touch(connection: Connection, *, now: datetime) -> None:
-    """Note that the connection was used; at most once a minute, so that use does not write each time."""
-    if connection.last_used_at is None or (now - connection.last_used_at).total_seconds() > 60:
-        Connection.objects.filter(pk=connection.pk).update(last_used_at=now)
-        connection.last_used_at = now

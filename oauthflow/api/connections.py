@@ -5,23 +5,28 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
+from django.db import DatabaseError
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audit.append import Entry
+from audit.deferred import append_or_defer
 from audit.events import AuditEvent
-from audit.record import record
+from audit.record import entry
 from connections.authentication import acting_client
 from connections.models import Connection
 from connections.models.api_token import ApiScope
 from connections.services import connection_for, may_connect
+from oauthflow.error_responses import RETRY_AFTER_SECONDS
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.report_challenge import report_challenge
 from oauthflow.flows.revoke import revoke_connection
 from oauthflow.protocol.errors import AuthorizationRequiredError
+from oauthflow.protocol.retry_after import ServerUnavailableError
 from oauthflow.serializers import (
     ChallengeAnswerSerializer,
     ChallengeSerializer,
@@ -125,7 +130,7 @@ class TokenView(RestView):
             token = usable_access_token(connection, now=now)
         except AuthorizationRequiredError as error:
             return authorization_required(error, connection=connection, user=self.person, now=now)
-        record(
+        release = entry(
             AuditEvent.TOKEN_RELEASED,
             actor=self.person,
             server=connection.server.slug,
@@ -133,6 +138,7 @@ class TokenView(RestView):
             client=acting_client(request),
             details={"scope": token.scope, "expires_at": token.expires_at},
         )
+        _keep_record(release)
         released: dict[str, Any] = {
             "access_token": token.access_token.reveal(),
             "token_type": token.token_type,
@@ -141,6 +147,18 @@ class TokenView(RestView):
             "resource": token.resource,
         }
         return Response(ReleasedTokenSerializer(released).data)
+
+
+def _keep_record(release: Entry) -> None:
+    """Record first, then answer; a record that has to wait for the database is safe in a file.
+
+    Raises:
+        ServerUnavailableError: It can be kept nowhere, and so nothing is released.
+    """
+    try:
+        append_or_defer([release])
+    except DatabaseError as error:
+        raise ServerUnavailableError("the release cannot be recorded", retry_after=RETRY_AFTER_SECONDS) from error
 
 
 class RefreshView(RestView):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from connections.last_use import note_use
 from connections.models import Connection, McpServer, TokenSet
-from connections.services import mark, mark_unreadable, require_reauthorization, touch
+from connections.services import mark, mark_unreadable, require_reauthorization
 from oauthflow.conf import configuration
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
@@ -129,5 +130,5 @@ def _open(connection: Connection, token_set: TokenSet) -> Secret:
 def _given_out(connection: Connection, token_set: TokenSet, access_token: Secret, *, now: datetime) -> UsableToken:
     if connection.status == Connection.Status.KEY_UNAVAILABLE:  # the key is back
         mark(connection, status=Connection.Status.ACTIVE, reason="")
-    touch(connection, now=now)
+    note_use(connection, now=now)
     return UsableToken(access_token, token_set.token_type, token_set.expires_at, token_set.scope, token_set.resource)

@@ -10,8 +10,8 @@ from datetime import datetime
 from django.conf import settings
 
 from connections.dpop_keys import dpop_key
+from connections.last_use import note_use
 from connections.models import Connection, McpServer
-from connections.services import touch
 from oauthflow.egress.bound_token import BoundToken
 from oauthflow.egress.mcp_client import McpTarget
 from oauthflow.protocol.errors import InvalidRequestError
@@ -46,7 +46,7 @@ def prepare_request(connection: Connection, *, now: datetime, refused: Secret | 
         is_bound = token.token_type == DPOP
         proved = BoundToken(token.access_token, dpop_key(connection)) if is_bound else None
         return PreparedRequest(target, headers, token.access_token, proved)
-    touch(connection, now=now)
+    note_use(connection, now=now)
     credential = server.static_credential_sealed.reveal()
     if server.auth_type == McpServer.AuthType.BEARER:
         return PreparedRequest(target, {"Authorization": Secret(f"Bearer {credential.reveal()}")}, None)

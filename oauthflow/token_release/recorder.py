@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audit.append import Entry, append_many
+from audit.deferred import NOT_WRITABLE, append_deferred, defer
 from connections.models import ApiToken, Connection
 
 from .batches import Batches
@@ -69,9 +70,17 @@ def _write(releases: Sequence[Release]) -> list[None]:
         # there is a record too many, which is better than one too few.
         _log.warning("records of releases are written again", count=len(entries))
         connection.close()
-        _append(entries)
+        _append_or_defer(entries)
+    append_deferred()
     _note_use(releases)
     return [None] * len(releases)
+
+
+def _append_or_defer(entries: Sequence[Entry]) -> None:
+    try:
+        _append(entries)
+    except NOT_WRITABLE as error:
+        defer(entries, because=error)
 
 
 def _append(entries: Sequence[Entry]) -> None:

@@ -10,6 +10,7 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from audit.models import AuditRecord
 from connections import services
+from connections.last_use import note_use
 from connections.leases import lease_for_refresh
 from connections.models import Connection, McpServer, TokenSet
 from connections.renewals import seal_renewal, store_renewals
@@ -23,7 +24,6 @@ from connections.services import (
     require_reauthorization,
     shared_connection,
     store_grant,
-    touch,
 )
 from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.secret import Secret
@@ -194,7 +194,7 @@ def test_a_shared_server_is_connected_by_who_may_manage_it(server: McpServer, al
 def test_use_is_noted_once_a_minute(granted: TokenSet, now: datetime) -> None:
     connection = Connection.objects.get()
     for seconds in (0, 60, 61):
-        touch(connection, now=now + timedelta(seconds=seconds))
+        note_use(connection, now=now + timedelta(seconds=seconds))
         assert Connection.objects.get().last_used_at == now + timedelta(seconds=61 if seconds == 61 else 0)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError
 
 from connections.leases import IN_FLIGHT_PER_ISSUER, give_lease_back, lease_for_refresh
 from connections.models import Connection, FlowTrace, TokenSet
@@ -82,6 +82,10 @@ def refresh_connection(
         if connection.server.has_sign_in:
             raise
         raise GrantRefusedError(f"{error.detail}; connect it again once the cause is gone") from error
+    except (OperationalError, InternalError, InterfaceError) as error:
+        raise ServerUnavailableError(
+            f"the database is away or cannot be written: {type(error).__name__}", retry_after=_DATABASE_RETRY_SECONDS
+        ) from error
 
 
 def _refreshed(
