@@ -16,10 +16,10 @@ _log = structlog.get_logger(__name__)
 def note_use(used: Any, *, now: datetime) -> None:
     """Set `last_used_at` of a row, at most once a minute, so that use does not write each time; `now` is aware UTC."""
     stale = now - _RESOLUTION
-    if used.last_used_at is not None and used.last_used_at > stale:
+    if used.last_used_at is not None and used.last_used_at >= stale:
         return
     rows: models.QuerySet[Any] = type(used).objects.filter(
-        Q(last_used_at__isnull=True) | Q(last_used_at__lte=stale), pk=used.pk
+        Q(last_used_at__isnull=True) | Q(last_used_at__lt=stale), pk=used.pk
     )
     try:
         with transaction.atomic():

@@ -30,7 +30,12 @@ class FakeSdk:
         self.refusals: list[FlowError] = []
 
     async def with_mcp_client(
-        self, target: McpTarget, *, headers: Mapping[str, Secret], operation: Callable[[Any], Awaitable[Any]]
+        self,
+        target: McpTarget,
+        *,
+        headers: Mapping[str, Secret],
+        operation: Callable[[Any], Awaitable[Any]],
+        dpop: object = None,
     ) -> Any:
         self.opened.append((target.url, {name: value.reveal() for name, value in headers.items()}))
         if self.refusals:
@@ -38,7 +43,9 @@ class FakeSdk:
         return await operation(self)
 
     @asynccontextmanager
-    async def open_mcp_client(self, target: McpTarget, *, headers: Mapping[str, Secret]) -> AsyncIterator[Any]:
+    async def open_mcp_client(
+        self, target: McpTarget, *, headers: Mapping[str, Secret], dpop: object = None
+    ) -> AsyncIterator[Any]:
         self.opened.append((target.url, {name: value.reveal() for name, value in headers.items()}))
         yield self
 
