@@ -8,6 +8,11 @@ class AuthserverConfig(AppConfig):
     verbose_name = "Authorization server"
 
     def ready(self) -> None:
-        from .changes import connect_receivers
+        from oauthflow.acting_programs import tell_of_programs
 
-        connect_receivers()
+        from . import changes, upstream_ended
+        from .grants import programs_of
+
+        changes.connect_receivers()
+        upstream_ended.connect_receivers()
+        tell_of_programs("authserver", programs_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, include, path
 
-from .endpoints import authorize, consent, metadata, registration
+from .endpoints import authorize, consent, grants, metadata, registration
 
 _endpoints: list[URLPattern] = [
     # RFC 8414 §3.1: our issuer has no path, so these two are all; anything longer names an issuer that is not here.
@@ -13,6 +13,7 @@ _endpoints: list[URLPattern] = [
     path("oauth/authorize", authorize.authorize, name="authorize"),
     path("oauth/authorize/<uuid:pending_id>", consent.consent, name="consent"),
     path("oauth/authorize/<uuid:pending_id>/upstream", consent.upstream, name="upstream"),
+    path("oauth/grants/<uuid:consent_id>/revoke", grants.revoke_grant, name="revoke_grant"),
     path("oauth/register", registration.register, name="register"),
     path("oauth/register/<str:client_id>", registration.registration, name="registration"),
 ]

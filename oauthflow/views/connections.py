@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from connections.api_tokens import revoke_api_token
 from connections.models import ApiToken, Connection, FlowTrace
+from oauthflow.acting_programs import acting_programs
 from oauthflow.error_responses import page_context
 from oauthflow.flows.call_tools import list_tools
 from oauthflow.flows.refresh import refresh_connection
@@ -41,6 +42,7 @@ def overview(request: SignedInRequest) -> HttpResponse:
         "used": sorted((card for card in cards if not card.is_unused), key=lambda card: not card.needs_attention),
         "unused": [card for card in cards if card.is_unused],
         "api_tokens": live_api_tokens(request.user),
+        "programs": acting_programs(request.user),
         "now": timezone.now(),
         "connected": sum(one.tone == "good" for card in cards for one in card.connections),
         "waiting": sum(one.needs_attention for card in cards for one in card.connections),

@@ -1,0 +1,41 @@
+"""What a person allowed which program, for My connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db.models import Max
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+
+from oauthflow.acting_programs import ActingProgram
+from oauthflow.protocol.scopes import OFFLINE_ACCESS
+
+from .models import Consent
+from .protocol.redirect_uri import shown_host
+from .resources import find_resource
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+def programs_of(user: User) -> list[ActingProgram]:
+    """Return the grants of a person that stand."""
+    used = Max(Coalesce("token_families__rotated_at", "token_families__issued_at"))
+    standing = Consent.objects.standing().filter(user=user).select_related("client", "server").annotate(used=used)
+    return [_shown(consent) for consent in standing]
+
+
+def _shown(consent: Consent) -> ActingProgram:
+    resource = find_resource(consent.resource)
+    words = dict(resource.scopes) if resource else {}
+    return ActingProgram(
+        name=consent.client.name or "A program without a name",
+        host=shown_host(consent.redirect_uri),
+        is_verified=consent.client.verified,
+        uses=resource.name if resource else consent.resource,
+        may=tuple(words.get(scope, scope) for scope in consent.scope.split() if scope != OFFLINE_ACCESS),
+        since=consent.granted_at,
+        last_used_at=getattr(consent, "used", None),
+        revoke_url=reverse("authserver:revoke_grant", args=(consent.pk,)),
+    )
