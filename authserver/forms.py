@@ -55,7 +55,7 @@ class McpClientForm(_ClientModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance.pk and not self.instance._state.adding:
+        if not self.instance._state.adding:
             self.fields["addresses"].initial = "\n".join(self.instance.redirect_uris)
             self.fields["grants"].initial = self.instance.grant_types
 

@@ -10,12 +10,14 @@ from django.views.decorators.http import require_safe
 from oauthflow.protocol.scopes import OFFLINE_ACCESS
 
 from ..conf import authserver_configuration, issuer
+from ..protocol.client_proof import ASSERTION_ALGORITHMS
 from ..resources import GATEWAY_SCOPE, api_resource, find_resource
 from ..signing_keys import ALGORITHM
+from .paths import INTROSPECT, JWKS, REVOKE, TOKEN
+from .token import GRANTS
 
 _AUTH_METHODS: Final = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 _CONFIDENTIAL_METHODS: Final = _AUTH_METHODS[1:]
-_ASSERTION_ALGORITHMS: Final = ("ES256", "EdDSA", "PS256", "RS256")
 _KEPT_SECONDS: Final = 3600
 
 
@@ -46,18 +48,18 @@ def authorization_server() -> dict[str, Any]:
     document: dict[str, Any] = {
         "issuer": site,
         "authorization_endpoint": f"{site}/oauth/authorize",
-        "token_endpoint": f"{site}/oauth/token",
-        "jwks_uri": f"{site}/oauth/jwks",
-        "introspection_endpoint": f"{site}/oauth/introspect",
-        "revocation_endpoint": f"{site}/oauth/revoke",
+        "token_endpoint": f"{site}{TOKEN}",
+        "jwks_uri": f"{site}{JWKS}",
+        "introspection_endpoint": f"{site}{INTROSPECT}",
+        "revocation_endpoint": f"{site}{REVOKE}",
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "grant_types_supported": list(GRANTS),
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": list(_AUTH_METHODS),
-        "token_endpoint_auth_signing_alg_values_supported": list(_ASSERTION_ALGORITHMS),
+        "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "revocation_endpoint_auth_methods_supported": list(_AUTH_METHODS),
-        "revocation_endpoint_auth_signing_alg_values_supported": list(_ASSERTION_ALGORITHMS),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         "scopes_supported": _scopes(),
         "prompt_values_supported": ["none", "login", "consent", "select_account"],

@@ -13,7 +13,7 @@ from audit.record import entry
 
 from ..models import Consent, McpClient, TokenFamily
 from ..protocol.redirect_uri import shown_host
-from .end_tokens import end_families, revoke_values
+from .end_tokens import end_families, end_service_tokens
 
 
 def end_consents(consents: QuerySet[Consent], *, reason: str, actor: object, now: datetime) -> int:
@@ -58,8 +58,7 @@ def block_client(client: McpClient, *, actor: object, now: datetime) -> None:
 
 def _end_all_of(client: McpClient, *, reason: str, actor: object, now: datetime) -> None:
     end_families(TokenFamily.objects.filter(client=client), reason=reason[:40], now=now)
-    # The tokens of a service account stand under the id of its client.
-    revoke_values([client.pk.hex], now=now)
+    end_service_tokens(client.pk, now=now)
     end_consents(Consent.objects.filter(client=client), reason=reason, actor=actor, now=now)
 
 

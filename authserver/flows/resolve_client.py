@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,12 +12,17 @@ from audit.events import AuditEvent
 from audit.record import record
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.errors import BlockedUrlError, FlowError
-from oauthflow.protocol.messages import Request
+from oauthflow.protocol.messages import Request, Response
 from oauthflow.protocol.urls import parse_http_url
 
 from ..conf import authserver_configuration
 from ..models import Consent, McpClient
-from ..protocol.client_document import document_lifetime_seconds, is_document_url, read_client_document
+from ..protocol.client_document import (
+    document_lifetime_seconds,
+    is_document_url,
+    read_client_document,
+    read_client_keys,
+)
 from ..protocol.errors import InvalidClientMetadataError, OAuthError, UnknownClientError
 from ..protocol.redirect_uri import shown_host
 from ..protocol.registration import RegisteredMetadata
@@ -54,7 +60,7 @@ def resolve_client(client_id: str, *, now: datetime) -> McpClient:
     Spec: Client ID Metadata Document draft §3, §4; security notes AS04. R-08 to R-13.
     """
     if not needs_document(client_id):
-        return known_client(client_id, now=now)
+        return _with_keys(known_client(client_id, now=now), now=now)
     if not is_document_url(client_id) or not _is_welcome(client_id):
         raise UnknownClientError("The address of this program is not one that is taken here.")
     held = McpClient.objects.filter(client_id=client_id).first()
@@ -73,17 +79,46 @@ def _is_welcome(client_id: str) -> bool:
 
 def _fetched(client_id: str, *, now: datetime) -> tuple[RegisteredMetadata, int]:
     """Nothing of a failure is kept: the next person's visit asks anew, within the budget of the host."""
-    host = parse_http_url(client_id).host
-    take("document", who=host, limit=authserver_configuration().documents_of_a_host, seconds=_HOUR, now=now)
+    response = _get(client_id, client_id=client_id, step="client document", now=now)
     try:
-        response = Egress().send(Request("GET", client_id), limits=Limits.CLIENT_METADATA, step="client document")
         metadata = read_client_document(response, client_id=client_id)
-        if metadata.jwks_uri:
-            Egress().require_allowed(metadata.jwks_uri, step="client keys")
-    except (FlowError, InvalidClientMetadataError) as error:
+    except InvalidClientMetadataError as error:
         _record_failure(client_id, error)
         raise UnknownClientError("The description of this program could not be read.", detail=str(error)) from error
+    if metadata.jwks_uri:
+        metadata = replace(metadata, fetched_keys=_keys(metadata.jwks_uri, client_id=client_id, now=now)[0])
     return metadata, document_lifetime_seconds(response.headers)
+
+
+def _with_keys(client: McpClient, *, now: datetime) -> McpClient:
+    """Look up keys that a registered client keeps at an address, while somebody who is signed in asks for it."""
+    is_known = client.jwks is not None and client.document_expires_at is not None and client.document_expires_at > now
+    if not client.jwks_uri or is_known:
+        return client
+    client.jwks, seconds = _keys(client.jwks_uri, client_id=client.client_id, now=now)
+    client.document_expires_at = now + timedelta(seconds=seconds)
+    client.save(update_fields=["jwks", "document_expires_at"])
+    return client
+
+
+def _keys(jwks_uri: str, *, client_id: str, now: datetime) -> tuple[dict[str, object], int]:
+    response = _get(jwks_uri, client_id=client_id, step="client keys", now=now)
+    try:
+        keys = read_client_keys(response)
+    except InvalidClientMetadataError as error:
+        _record_failure(client_id, error)
+        raise UnknownClientError("The keys of this program could not be read.", detail=str(error)) from error
+    return keys, document_lifetime_seconds(response.headers)
+
+
+def _get(url: str, *, client_id: str, step: str, now: datetime) -> Response:
+    host = parse_http_url(url).host
+    take("document", who=host, limit=authserver_configuration().documents_of_a_host, seconds=_HOUR, now=now)
+    try:
+        return Egress().send(Request("GET", url), limits=Limits.CLIENT_METADATA, step=step)
+    except FlowError as error:
+        _record_failure(client_id, error)
+        raise UnknownClientError("The description of this program could not be read.", detail=str(error)) from error
 
 
 def _record_failure(client_id: str, error: FlowError | OAuthError) -> None:
@@ -105,6 +140,7 @@ def _kept(client_id: str, metadata: RegisteredMetadata, *, until: datetime, now:
         client = McpClient.objects.select_for_update().get(client_id=client_id)
         is_new, changed = not client.document_hash, client.document_hash != metadata.fingerprint
         apply_metadata(client, metadata)
+        client.jwks = metadata.jwks or metadata.fetched_keys
         client.document_expires_at = until
         client.save()
         if changed and not is_new:

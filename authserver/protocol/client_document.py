@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from oauthflow.protocol.client_auth import NONE, PRIVATE_KEY_JWT
 from oauthflow.protocol.client_metadata import is_metadata_document_url
 from oauthflow.protocol.messages import Response
 
 from .errors import InvalidClientMetadataError
-from .registration import RegisteredMetadata, metadata_of, read_client_json
+from .registration import RegisteredMetadata, check_jwks, metadata_of, read_client_json
 
 LONGEST_DOCUMENT_BYTES: Final = 5 * 1024
 LONGEST_DOCUMENT_URL: Final = 1000
@@ -47,9 +47,7 @@ def read_client_document(response: Response, *, client_id: str) -> RegisteredMet
 
     Spec: Client ID Metadata Document draft §4; RFC 7591 §2. R-09, R-12, AS04.
     """
-    if response.status != 200 or not _MEDIA_TYPE.fullmatch(response.headers.get("content-type", "")):
-        raise InvalidClientMetadataError("there is no JSON document at the address of the client")
-    document = read_client_json(response.body, most_bytes=LONGEST_DOCUMENT_BYTES)
+    document = _document(response)
     if document.get("client_id") != client_id:
         raise InvalidClientMetadataError("the document is that of another client")
     if any(name in document for name in _SECRET_MEMBERS):
@@ -58,6 +56,17 @@ def read_client_document(response: Response, *, client_id: str) -> RegisteredMet
     if not metadata.name:
         raise InvalidClientMetadataError("the document has no client_name")
     return metadata
+
+
+def read_client_keys(response: Response) -> dict[str, Any]:
+    """Check the keys that were found at a client's `jwks_uri`.
+
+    Raises:
+        InvalidClientMetadataError: Any status but 200, or no set of public keys of at most 5 KiB.
+
+    Spec: RFC 7517 §5; RFC 7591 §2.
+    """
+    return check_jwks(_document(response))
 
 
 def document_lifetime_seconds(headers: Mapping[str, str]) -> int:
@@ -74,3 +83,9 @@ def document_lifetime_seconds(headers: Mapping[str, str]) -> int:
     said = _MAX_AGE.search(control)
     seconds = int(said[1]) if said else USUAL_LIFE_SECONDS
     return max(SHORTEST_LIFE_SECONDS, min(seconds, LONGEST_LIFE_SECONDS))
+
+
+def _document(response: Response) -> dict[str, Any]:
+    if response.status != 200 or not _MEDIA_TYPE.fullmatch(response.headers.get("content-type", "")):
+        raise InvalidClientMetadataError("there is no JSON document at the address of the client")
+    return read_client_json(response.body, most_bytes=LONGEST_DOCUMENT_BYTES)

@@ -25,6 +25,8 @@ _MOST_KEYS: Final = 10
 _PRIVATE_MEMBERS: Final = frozenset({"d", "k", "p", "q", "dp", "dq", "qi", "oth"})
 _KEY_MEMBERS: Final = {"EC": ("crv", "x", "y"), "RSA": ("n", "e"), "OKP": ("crv", "x")}
 
+_NOT_RELIED_ON: Final = ("client_uri", "grant_types", "fetched_keys")
+
 
 @dataclass(frozen=True, slots=True)
 class RegisteredMetadata:
@@ -38,6 +40,7 @@ class RegisteredMetadata:
         client_uri: Its home page; may be empty.
         jwks: Public keys by value; None unless the method needs keys.
         jwks_uri: Or where they are; empty unless the method needs keys.
+        fetched_keys: What was found there, once somebody looked.
     """
 
     redirect_uris: tuple[str, ...]
@@ -47,11 +50,12 @@ class RegisteredMetadata:
     client_uri: str
     jwks: dict[str, Any] | None
     jwks_uri: str
+    fetched_keys: dict[str, Any] | None = None
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that a person relied on when consenting: a change of it asks for a new consent. AS04."""
-        said = {name: value for name, value in asdict(self).items() if name not in ("client_uri", "grant_types")}
+        said = {name: value for name, value in asdict(self).items() if name not in _NOT_RELIED_ON}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ from authserver.protocol.errors import TooManyRequestsError, UnknownClientError
 from tests.fakes.internet import Answer, Call, FakeInternet
 from tests.requirements import requirement
 
-from .asking import CALLBACK, TYPED, address, ask, back, decide, gateway_server, host_of
+from .asking import CALLBACK, TYPED, address, ask, back, decide, gateway_server, host_of, registered
 from .grants import make_consent, make_family
 
 pytestmark = pytest.mark.django_db
@@ -39,9 +39,10 @@ class Vendor:
 
     def __init__(self) -> None:
         self.answer = Answer(200, DOCUMENT)
+        self.keys: Any = {}
 
     def __call__(self, call: Call) -> Answer:
-        return self.answer
+        return Answer(200, self.keys) if call.path == "/keys" else self.answer
 
     def says(self, document: Any = None, *, status: int = 200, **headers: str) -> None:
         self.answer = Answer(status, DOCUMENT if document is None else document, headers)
@@ -180,6 +181,7 @@ def test_a_document_that_changed_asks_for_consent_again_and_ends_the_tokens(
     family = make_family(make_consent(alice, row))
     McpClient.objects.update(document_expires_at=timezone.now())
     vendor.says(DOCUMENT | changed)
+    vendor.keys = KEYS
     assert ask(browser, PROGRAM).status_code == 200
     family.refresh_from_db()
     row.refresh_from_db()
@@ -187,6 +189,45 @@ def test_a_document_that_changed_asks_for_consent_again_and_ends_the_tokens(
     assert row.verified != ends
     assert Consent.objects.standing().exists() != ends
     assert AuditRecord.objects.filter(event=AuditEvent.CLIENT_GRANT_REVOKED).exists() == ends
+
+
+KEYS = {"keys": [{"kty": "EC", "crv": "P-256", "x": "eA", "y": "eQ", "kid": "1"}]}
+KEYED = DOCUMENT | {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://keys.example/jwks"}
+
+
+@requirement("R-07")
+def test_keys_are_fetched_with_the_document_and_are_not_what_a_person_relied_on(
+    vendor: Vendor, internet: FakeInternet, alice: User
+) -> None:
+    vendor.says(KEYED)
+    internet["https://keys.example"] = lambda call: Answer(200, KEYS)
+    row = resolve_client(URL, now=timezone.now())
+    assert row.jwks == KEYS
+    consent = make_consent(alice, row)
+    internet["https://keys.example"] = lambda call: Answer(200, {"keys": [KEYS["keys"][0] | {"kid": "2"}]})
+    row = resolve_client(URL, now=timezone.now() + timedelta(days=2))
+    assert row.jwks is not None
+    assert row.jwks != KEYS
+    consent.refresh_from_db()
+    assert consent.revoked_at is None
+
+
+def test_keys_of_a_registered_client_are_looked_up_while_somebody_asks_for_it(internet: FakeInternet, db: None) -> None:
+    registered(client_id="keyed", token_endpoint_auth_method="private_key_jwt", jwks_uri="https://keys.example/jwks")
+    internet["https://keys.example"] = lambda call: Answer(200, KEYS)
+    now = timezone.now()
+    for seconds, fetched in ((0, 1), (60, 1), (3601, 2)):
+        assert resolve_client("keyed", now=now + timedelta(seconds=seconds)).jwks == KEYS
+        assert len(internet.calls) == fetched
+
+
+@pytest.mark.parametrize("body", [{"keys": []}, {"keys": [KEYS["keys"][0] | {"d": "c2VjcmV0"}]}, "<html>", []])
+def test_keys_that_are_none_let_nobody_in(vendor: Vendor, internet: FakeInternet, db: None, body: object) -> None:
+    vendor.says(KEYED)
+    internet["https://keys.example"] = lambda call: Answer(200, body)
+    with pytest.raises(UnknownClientError):
+        resolve_client(URL, now=timezone.now())
+    assert not McpClient.objects.exists()
 
 
 @requirement("AS04")
