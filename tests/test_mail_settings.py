@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
+
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
 
 from mcp_oauth_site.mail_settings import mail_settings
+from oauthflow.flows.mail.letter import Item, send_letter
 
 
 def read(text: str) -> dict[str, object]:
@@ -64,3 +70,36 @@ def test_what_cannot_be_read_stops_the_start_without_a_value(text: str) -> None:
         read(text)
     assert "hunter2" not in str(refused.value)
     assert "mail.example" not in str(refused.value)
+
+
+class _MailServer(socketserver.StreamRequestHandler):
+    """Speaks as much SMTP as it takes to be given a letter."""
+
+    letters: list[str] = []
+
+    def handle(self) -> None:
+        self._say("220 here")
+        for line in iter(lambda: self.rfile.readline().decode(), ""):
+            if line.upper().startswith("DATA"):
+                self._say("354 go on")
+                lines = iter(lambda: self.rfile.readline().decode(), ".\r\n")
+                self.letters.append("".join(lines))
+            self._say("221 bye" if line.upper().startswith("QUIT") else "250 ok")
+
+    def _say(self, words: str) -> None:
+        self.wfile.write(f"{words}\r\n".encode())
+
+
+def test_a_letter_reaches_a_mail_server_as_text_and_html() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _MailServer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        item = Item("Team\nNotes", "The connection has ended.", "https://mcp.example.org/connections/1")
+        with override_settings(**read(f"smtp://127.0.0.1:{server.server_address[1]}?from=mcp@example.org")):
+            person = User(username="alice", email="alice@example.com")
+            assert send_letter(person, subject=f"{item.heading} needs you", lead="Hello.", items=[item])
+            assert not send_letter(User(email="a\nb@example.com"), subject="x", lead="", items=[item])
+        server.shutdown()
+    (letter,) = _MailServer.letters
+    for said in ("From: mcp@example.org", "To: alice@example.com", "Subject: MCP OAuth: Team Notes needs you",
+                 "text/plain", "text/html", item.url, "List-Unsubscribe: <"):  # fmt: skip
+        assert said in letter

@@ -42,13 +42,12 @@ class WebhookAdmin(LookOnlyAdmin):
 class WebhookDeliveryAdmin(LookOnlyAdmin):
     """What was sent, and how it went."""
 
-    list_display = ("event_type", "webhook", "state", "attempts", "last_status", "last_error", "took", "tried", "again")
+    list_display = ("event_type", "webhook", "state", "attempts", "answer", "tried", "again")
     list_filter = ("status", "event_type", "last_error")
     list_select_related = ("webhook",)
     search_fields = ("webhook__description", "webhook__owner__username")
     fields = (
-        "message_id", "event_type", "webhook", "state", "attempts", "last_status", "last_error", "took", "tried",
-        "again", "created",
+        "message_id", "event_type", "webhook", "state", "attempts", "answer", "tried", "again", "created",
     )  # fmt: skip
 
     @admin.display(description="status", ordering="status")
@@ -56,9 +55,10 @@ class WebhookDeliveryAdmin(LookOnlyAdmin):
         tones = {"delivered": "good", "failed": "bad"}
         return badge(delivery.get_status_display(), tone=tones.get(delivery.status, "warn"))
 
-    @admin.display(description="took")
-    def took(self, delivery: WebhookDelivery) -> str:
-        return "" if delivery.last_duration_ms is None else f"{delivery.last_duration_ms} ms"
+    @admin.display(description="last answer")
+    def answer(self, delivery: WebhookDelivery) -> str:
+        took = "" if delivery.last_duration_ms is None else f" after {delivery.last_duration_ms} ms"
+        return f"{delivery.last_status or delivery.last_error}{took}"
 
     @admin.display(description="last attempt", ordering="last_attempt_at")
     def tried(self, delivery: WebhookDelivery) -> SafeString:

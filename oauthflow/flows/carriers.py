@@ -8,21 +8,39 @@ from typing import Final
 from django.db import transaction
 
 from oauthflow.models import CarrierPosition, Event
+from oauthflow.models.event import EventQuerySet
 
 _PAGE: Final = 500
 
 
-def hand_on(carrier: CarrierPosition.Carrier, *, keep: Callable[[Sequence[Event]], None]) -> int:
-    """Give a carrier the events that it has not had yet; return how many.
+def hand_on(
+    carrier: CarrierPosition.Carrier,
+    *,
+    concerning: Callable[[], EventQuerySet],
+    keep: Callable[[Sequence[Event]], None],
+) -> int:
+    """Give a carrier the events that it has not had yet; return how many concerned it.
 
     Args:
         carrier: Which.
+        concerning: Returns the events that the carrier may have to tell; the others are passed over unread.
         keep: Writes what has to be sent. Called inside the transaction that moves the carrier on, so that nothing is
             lost and nothing comes twice.
     """
     count = 0
-    while events := _next_page(carrier, keep=keep):
-        count += events
+    before = begin(carrier)
+    # Read before anything is asked about the carrier: who wants events from now on misses none that is newer.
+    newest = Event.objects.newest_cursor()
+    while before < newest:
+        events = list(concerning().after(before).filter(cursor__lte=newest)[:_PAGE])
+        reached = events[-1].cursor if len(events) == _PAGE else newest
+        with transaction.atomic():
+            still_there = CarrierPosition.objects.filter(carrier=carrier, cursor=before)
+            if not still_there.update(cursor=reached):
+                return count  # another worker has these
+            keep(events)
+        before = reached
+        count += len(events)
     return count
 
 
@@ -32,16 +50,3 @@ def begin(carrier: CarrierPosition.Carrier) -> int:
         carrier=carrier, defaults={"cursor": Event.objects.newest_cursor()}
     )
     return found.cursor
-
-
-def _next_page(carrier: CarrierPosition.Carrier, *, keep: Callable[[Sequence[Event]], None]) -> int:
-    before = begin(carrier)
-    events = list(Event.objects.after(before)[:_PAGE])
-    if not events:
-        return 0
-    with transaction.atomic():
-        still_there = CarrierPosition.objects.filter(carrier=carrier, cursor=before)
-        if not still_there.update(cursor=events[-1].cursor):
-            return 0  # another worker has these
-        keep(events)
-    return len(events)

@@ -152,3 +152,14 @@ def test_administrators_see_all_webhooks_and_deliveries_and_no_secret(administra
         assert "Alerts" in page
         assert "word-of-alice" not in page
         assert "whsec" not in page
+
+
+def test_webhooks_go_with_their_owner(administrator: User, alice: User) -> None:
+    client = Client()
+    client.force_login(administrator)
+    WebhookDelivery.objects.create(
+        webhook=made(alice, alice), event_type="token.refreshed", give_up_at=timezone.now(), created_at=timezone.now()
+    )
+    assert client.post(f"/admin/auth/user/{alice.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(pk=alice.pk).exists()
+    assert not Webhook.objects.exists()

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from oauthflow.flows.carriers import hand_on
 from oauthflow.flows.outbox import PATIENCE
 from oauthflow.models import CarrierPosition, Event, EventType, Notice, Webhook
+from oauthflow.models.event import EventQuerySet
 
 from .recipients import administrators_of, people_of, people_of_webhook
 
@@ -22,14 +23,17 @@ GRACE: Final = {EventType.AUTHORIZATION_REQUIRED: timedelta(minutes=3)}
 
 
 def queue_notices(*, now: datetime) -> int:
-    """Hand the newest events on to e-mail; without EMAIL_URL they pass unsent. Return how many events there were."""
+    """Hand the newest events on to e-mail; without EMAIL_URL they pass unsent. Return how many need somebody."""
 
     def keep(events: Sequence[Event]) -> None:
-        for event in events if settings.EMAIL_ENABLED else ():
-            if event.requires_user_action:
-                _keep(event, now=now)
+        for event in events:
+            _keep(event, now=now)
 
-    return hand_on(CarrierPosition.Carrier.MAIL, keep=keep)
+    return hand_on(CarrierPosition.Carrier.MAIL, concerning=_concerning, keep=keep)
+
+
+def _concerning() -> EventQuerySet:
+    return Event.objects.filter(requires_user_action=True) if settings.EMAIL_ENABLED else Event.objects.none()
 
 
 def tell_webhook_stopped(webhook: Webhook, *, now: datetime) -> None:

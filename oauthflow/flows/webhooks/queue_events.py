@@ -10,10 +10,11 @@ from connections.models import Connection
 from oauthflow.flows.carriers import hand_on
 from oauthflow.flows.outbox import PATIENCE
 from oauthflow.models import CarrierPosition, Event, Webhook, WebhookDelivery
+from oauthflow.models.event import EventQuerySet
 
 
 def queue_events(*, now: datetime) -> int:
-    """Hand the newest events on to webhooks; return how many events there were."""
+    """Hand the newest events on to webhooks; return how many events there were for them."""
 
     def keep(events: Sequence[Event]) -> None:
         WebhookDelivery.objects.bulk_create(
@@ -29,7 +30,11 @@ def queue_events(*, now: datetime) -> int:
             for event in _heard(webhook, events)
         )
 
-    return hand_on(CarrierPosition.Carrier.WEBHOOKS, keep=keep)
+    return hand_on(CarrierPosition.Carrier.WEBHOOKS, concerning=_concerning, keep=keep)
+
+
+def _concerning() -> EventQuerySet:
+    return Event.objects.all() if Webhook.objects.filter(enabled=True).exists() else Event.objects.none()
 
 
 def _heard(webhook: Webhook, events: Sequence[Event]) -> Iterator[Event]:
