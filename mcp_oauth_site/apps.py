@@ -11,6 +11,7 @@ class SiteConfig(AppConfig):
     def ready(self) -> None:
         from connections.sealed_stores import register_store
 
+        from . import one_machine as one_machine
         from .observability.receivers import connect_receivers
         from .sign_in.second_factors import SecondFactorStore
 

@@ -76,21 +76,18 @@ FAULTS: Final = {
     "F21": Fault(
         "The schema changes under the old release; the change is killed.",
         "Both releases work together; the change can be run again.",
-        untested="Not shown yet.",
     ),
     "F22": Fault(
         "A web process is restarted under open streams.",
         "They end in order, soon, and come back elsewhere.",
-        untested="Not shown yet.",
     ),
     "F23": Fault("Somebody disconnects during a refresh.", "What arrives is revoked and not kept."),
     "F24": Fault("One row cannot be processed.", "The others are not held up; it is put aside and shown."),
     "F25": Fault(
         "Processes on SQLite are killed and busy.",
         "The file stays sound; two machines are refused clearly.",
-        untested="Not shown yet.",
     ),
-    "F26": Fault("It runs for a long time.", "Memory and open files stay flat.", untested="Not shown yet."),
+    "F26": Fault("It runs for a long time.", "Memory and open files stay flat."),
 }
 
 

@@ -23,6 +23,7 @@ from tests.end_to_end.upstream import Upstream
 
 TOKEN_SECONDS = 20
 _CALLS_AT_ONCE = 32
+_PATIENCE_SECONDS = 120
 _SAID_TWICE = "was used twice"
 _FIGURES = """
 from collections import Counter
@@ -44,7 +45,7 @@ class Outcome:
         used_twice: Codes and refresh tokens that the authorization server saw a second time.
         asked_again: Times that a person was asked to sign in again.
         kills: Worker processes that were killed.
-        missing: Kills after which there were not as many worker processes again until the next.
+        missing: Worker processes that were not there again at the end.
         memory: MiB of all processes of the product, after the first and after the last minute.
     """
 
@@ -65,7 +66,12 @@ class Outcome:
     def is_clean(self) -> bool:
         """Nothing was lost, nobody was asked, and what should happen did."""
         wrong = sum(self.failed.values()) + self.used_twice + self.asked_again + self.missing
-        return not wrong and self.status == "active" and self.grants == 1 and min(self.calls, self.refreshes) > 0
+        return (
+            not wrong
+            and self.status == "active"
+            and self.grants == 1
+            and min(self.calls, self.refreshes, self.kills) > 0
+        )
 
     @property
     def summary(self) -> str:
@@ -93,7 +99,6 @@ class LongRun:
     _calls: list[Future[tuple[str, float]]] = field(default_factory=list)
     _killed_at: float = 0.0
     _kills: int = 0
-    _missing: int = 0
     _memory: list[float] = field(default_factory=list)
 
     def tick(self) -> None:
@@ -102,14 +107,15 @@ class LongRun:
         self._calls.append(self._pool.submit(self._call))
         if len(self._calls) % 60 == 1:
             self._memory.append(memory_mib(self.demonstration.process.pid))
-        if time.monotonic() - self._killed_at >= self.kill_every:
+        if time.monotonic() - self._killed_at >= self.kill_every and not self._missing_workers():
             self._killed_at = time.monotonic()
-            self._kill()
+            os.kill(secrets.choice(_worker_pids(self.demonstration)), signal.SIGKILL)
+            self._kills += 1
 
     def outcome(self) -> Outcome:
         """Wait for the last answers, and count."""
         answers = [call.result() for call in self._calls]
-        self._missing += not self._workers_are_back(seconds=60)
+        missing = self._missing_workers(patience=_PATIENCE_SECONDS)
         refreshed, failed, asked, *statuses = self.demonstration.manage("shell", "-v0", "-c", _FIGURES).split()
         spent, grants = self._upstream_figures()
         return Outcome(
@@ -123,7 +129,7 @@ class LongRun:
             asked_again=int(asked),
             status=" ".join(statuses),
             kills=self._kills,
-            missing=self._missing,
+            missing=missing,
             memory=(self._memory[min(1, len(self._memory) - 1)], memory_mib(self.demonstration.process.pid)),
         )
 
@@ -136,18 +142,12 @@ class LongRun:
         is_good = answer.status_code == 200 and not answer.json().get("isError")
         return "" if is_good else f"{answer.status_code} {answer.text[:200]}", time.monotonic() - begun
 
-    def _kill(self) -> None:
-        self._missing += not self._workers_are_back(seconds=0)
-        os.kill(secrets.choice(_worker_pids(self.demonstration)), signal.SIGKILL)
-        self._kills += 1
-
-    def _workers_are_back(self, *, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while len(_worker_pids(self.demonstration)) < self.workers:
-            if time.monotonic() >= deadline:
-                return False
+    def _missing_workers(self, *, patience: float = 0) -> int:
+        """Return how many of the worker's processes are not there, at once or after they had time to come."""
+        deadline = time.monotonic() + patience
+        while (missing := self.workers - len(_worker_pids(self.demonstration))) > 0 and time.monotonic() < deadline:
             time.sleep(0.1)
-        return True
+        return max(0, missing)
 
     def _upstream_figures(self) -> tuple[int, int]:
         """Return how many refresh tokens were redeemed, and how many grants stand: reuse deletes the grant."""

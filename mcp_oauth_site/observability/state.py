@@ -9,16 +9,20 @@ from typing import Final
 
 import structlog
 from django.db import DatabaseError
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Model
 from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from connections.models import NOT_RENEWABLE, Connection, TokenSet
+from connections.models import NOT_RENEWABLE, Connection, Revocation, TokenSet
+from oauthflow.models import Notice, WebhookDelivery
 
 from .heartbeat import beat_age_seconds
 
 _KEPT_SECONDS: Final = 10.0
+_OUTBOXES: Final[dict[str, type[Model]]] = {
+    "revocations": Revocation, "webhooks": WebhookDelivery, "mail": Notice,
+}  # fmt: skip
 _LIVING: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +45,7 @@ class StateCollector(Collector):
 
 def _read() -> list[GaugeMetricFamily]:
     try:
-        families = [_connections(), *_queue()]
+        families = [_connections(), *_queue(), *_outboxes()]
         readable = 1.0
     except DatabaseError:
         _log.warning("the state for metrics cannot be read")
@@ -72,6 +76,21 @@ def _queue() -> Iterable[GaugeMetricFamily]:
     if ends["soonest"] is not None:
         left = (ends["soonest"] - now).total_seconds()
         yield _gauge("mcp_oauth_soonest_expiry_seconds", "Until the next token ends that we can renew.", left)
+
+
+def _outboxes() -> Iterable[GaugeMetricFamily]:
+    """What other services and people still have to be told, and how late that is."""
+    now = timezone.now()
+    waiting = GaugeMetricFamily("mcp_oauth_outbox_waiting", "Messages that wait to be sent.", labels=["outbox"])
+    late = GaugeMetricFamily(
+        "mcp_oauth_outbox_late_seconds", "How long the next attempt of one has been due.", labels=["outbox"]
+    )
+    for name, model in _OUTBOXES.items():
+        rows = model._default_manager.filter(next_attempt_at__isnull=False).order_by()
+        row = rows.aggregate(count=Count("pk"), oldest=Min("next_attempt_at"))
+        waiting.add_metric([name], row["count"])
+        late.add_metric([name], max(0.0, (now - row["oldest"]).total_seconds()) if row["oldest"] else 0.0)
+    return waiting, late
 
 
 def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:

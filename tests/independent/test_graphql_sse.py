@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from tests.end_to_end.programs import Program
 from tests.product import ROOT, Product, running_product
 
 pytestmark = pytest.mark.independent
+
+_PATIENCE_SECONDS = 120
 
 _ON_EVENT = """subscription ($id: ID) {
   onMCPOAuthEvent(connectionId: $id) { eventType connectionId message requiresUserAction }
@@ -46,9 +49,12 @@ def client(product: Product, *, user: str, query: str, **variables: object) -> I
     program = ROOT / "tests" / "independent" / "graphql_sse.mjs"
     command = [str(node), str(program), json.dumps(options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        watchdog = threading.Timer(_PATIENCE_SECONDS, process.kill)  # what never comes ends the reading of it
+        watchdog.start()
         try:
             yield process
         finally:
+            watchdog.cancel()
             process.kill()
 
 

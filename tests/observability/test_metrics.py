@@ -24,6 +24,7 @@ from mcp_oauth_site.observability import listener, metrics, state
 from mcp_oauth_site.observability.folders import claim_folder
 from mcp_oauth_site.observability.heartbeat import note_beat
 from oauthflow.egress.signals import outcome_of, tell_request_done
+from oauthflow.models import Notice
 from oauthflow.protocol.errors import (
     BlockedUrlError,
     MalformedResponseError,
@@ -182,6 +183,33 @@ def test_the_state_says_what_is_due_and_how_late(alice: User) -> None:
     assert numbers["mcp_oauth_beat_age_seconds"] == pytest.approx(0, abs=5)
     assert numbers["mcp_oauth_state_readable"] == 1
     cache.clear()
+
+
+@pytest.mark.django_db
+def test_what_waits_to_be_sent_is_told_with_how_late_it_is(alice: User) -> None:
+    now = timezone.now()
+    for due in (now - timedelta(seconds=90), now + timedelta(hours=1), None):
+        Notice.objects.create(
+            user=alice, subject="notes", event_type="token.expiring_soon", message="It ends.", created_at=now,
+            next_attempt_at=due, give_up_at=now + timedelta(days=1),
+        )  # fmt: skip
+    told = {
+        (sample.name, sample.labels.get("outbox")): sample.value
+        for family in state.StateCollector().collect()
+        for sample in family.samples
+    }
+    assert told["mcp_oauth_outbox_waiting", "mail"] == 2
+    assert told["mcp_oauth_outbox_late_seconds", "mail"] == pytest.approx(90, abs=60)
+    assert [told["mcp_oauth_outbox_waiting", name] for name in ("revocations", "webhooks")] == [0, 0]
+
+
+@pytest.mark.django_db
+def test_no_label_could_name_a_person() -> None:
+    ours = [family for family in REGISTRY.collect() if family.name.startswith("mcp_oauth_")]
+    families = [*ours, *state.StateCollector().collect()]
+    labels = {name for family in families for sample in family.samples for name in sample.labels}
+    assert len(families) > 10
+    assert labels <= {"code", "event", "issuer", "le", "method", "outbox", "outcome", "route", "status", "step"}
 
 
 @pytest.mark.django_db

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from mcp_oauth_site.keys import new_keys
 from tests.product import ROOT, free_port, wait_for
 
 from .authorization_server import TokenEndpoint, token_endpoint
+from .beside import Beside
 from .services import PrivateRedis, private_postgresql
 
 _PATIENCE = 20
@@ -38,34 +39,47 @@ class Answer:
 
 @dataclass
 class Site:
-    """The running site. `webs` are addresses of its web processes."""
+    """The running site.
+
+    Attributes:
+        webs: Addresses of its web processes.
+        shared_data: The one DATA_DIR of all processes, with SQLite; otherwise each has its own.
+    """
 
     folder: Path
     environment: dict[str, str]
     webs: list[str]
     redis: PrivateRedis
     upstream: TokenEndpoint
+    shared_data: Path | None = None
     logs: dict[str, Path] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _beside: Beside | None = field(default=None, init=False)
 
-    def manage(self, *arguments: str, given: str = "") -> str:
-        """Run a management command beside it and return what it says."""
-        environment = self.environment | {"DATA_DIR": str(self.folder / "beside")}
-        program = [sys.executable, "manage.py", *arguments]
-        finished = subprocess.run(
-            program, cwd=ROOT, env=environment, input=given, text=True, capture_output=True, check=False
-        )
-        assert finished.returncode == 0, finished.stderr[-3000:]
-        return finished.stdout.strip()
+    def environment_of(self, name: str) -> dict[str, str]:
+        """The variables of one process of the site."""
+        return self.environment | {"DATA_DIR": str(self.shared_data or self.folder / name)}
 
     def run(self, code: str) -> str:
-        """Run Python inside the site's Django."""
-        return self.manage("shell", "-v0", "-c", code)
+        """Run Python inside the site's Django and return what it prints."""
+        self._beside = self._beside or Beside(self.environment_of("beside"))
+        return self._beside.run(code)
+
+    def stop(self) -> None:
+        """Tell all processes at once to stop; each is waited for by who started it."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        """End what `run` started."""
+        if self._beside is not None:
+            self._beside.close()
 
     def seed(self, name: str, *, connections: int = 1, due: bool = False) -> tuple[str, list[str]]:
         """Make a person with connections; return an API token with all rights and the connections' ids."""
         text = self.run(_SEED.format(name=name, count=connections, due=due, upstream=self.upstream.url))
-        return self.manage("create_api_token", name, *_SCOPES), text.splitlines()[-1].split()
+        token, *ids = text.splitlines()[-1].split()
+        return token, ids
 
     def send_tasks(self, name: str, *, times: int = 1) -> None:
         """Put messages for workers into the broker."""
@@ -74,11 +88,12 @@ class Site:
                 app.send_task(name, ignore_result=True)
 
     @contextmanager
-    def role(self, role: str, name: str, *, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-        """Start one more process with a data folder of its own."""
+    def role(self, role: str, name: str, *, port: int = 0, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start one more process, or with an empty role all of them."""
         log = self.logs[name] = self.folder / f"{name}.log"
-        arguments = [sys.executable, "manage.py", "up", "--only", role, *(["--port", str(port)] if port else [])]
-        environment = self.environment | {"DATA_DIR": str(self.folder / name)}
+        options = [*(["--only", role] if role else []), *(["--port", str(port)] if port else [])]
+        arguments = [sys.executable, "manage.py", "up", *options]
+        environment = self.environment_of(name) | variables
         with log.open("w") as output:
             process = subprocess.Popen(
                 arguments, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -130,13 +145,9 @@ def running_site(folder: Path) -> Iterator[Site]:
         database_url = stack.enter_context(private_postgresql(database))
         redis.start()
         stack.callback(redis.stop)
-        environment = {
-            **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
-            **new_keys().as_variables(),
-            "PUBLIC_URL": f"http://localhost:{ports[0]}", "DATABASE_URL": database_url, "REDIS_URL": redis.url,
-            "EGRESS_ALLOW": "127.0.0.1", "PYTHONUNBUFFERED": "1",
-        }  # fmt: skip
+        environment = _environment(ports[0], DATABASE_URL=database_url, REDIS_URL=redis.url)
         site = Site(folder, environment, [f"http://localhost:{port}" for port in ports], redis, upstream)
+        stack.enter_context(closing(site))
         started = {
             name: stack.enter_context(site.role(role, name, port=port))
             for role, name, port in (
@@ -144,6 +155,7 @@ def running_site(folder: Path) -> Iterator[Site]:
                 ("worker", "worker-1", 0), ("worker", "worker-2", 0), ("beat", "beat", 0),
             )
         }  # fmt: skip
+        stack.callback(site.stop)
         for name, url in zip(("web-1", "web-2"), site.webs, strict=True):
             wait_for(f"{url}/healthz", process=started[name], log=site.logs[name], seconds=120)
         for name in ("worker-1", "worker-2"):
@@ -151,15 +163,32 @@ def running_site(folder: Path) -> Iterator[Site]:
         yield site
 
 
-_SCOPES = [
-    word
-    for scope in ("connections:read", "connections:write", "tokens:release")
-    for word in ("--scope", scope)
-]  # fmt: skip
+@contextmanager
+def running_on_sqlite(folder: Path) -> Iterator[Site]:
+    """Start `manage.py up` as on one machine, and stop it again."""
+    port = free_port()
+    url = f"http://localhost:{port}"
+    with token_endpoint() as upstream:
+        site = Site(folder, _environment(port), [url], PrivateRedis(folder), upstream, shared_data=folder / "data")
+        with closing(site), site.role("", "all", port=port) as process:
+            wait_for(f"{url}/healthz", process=process, log=site.logs["all"], seconds=120)
+            eventually(lambda: "ready" in site.logs["all"].read_text(), seconds=120)
+            yield site
+
+
+def _environment(port: int, **variables: str) -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
+        **new_keys().as_variables(),
+        "PUBLIC_URL": f"http://localhost:{port}", "EGRESS_ALLOW": "127.0.0.1", "PYTHONUNBUFFERED": "1", **variables,
+    }  # fmt: skip
+
+
 _SEED = """
 from datetime import timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
+from connections.api_tokens import issue_api_token
 from connections.models import Connection, McpServer, TokenSet
 from oauthflow.protocol.secret import Secret
 now, due = timezone.now(), {due}
@@ -181,5 +210,6 @@ for number in range({count}):
         refresh_due_at=now - timedelta(seconds=1) if due else now + timedelta(minutes=100),
         token_endpoint="{upstream}/token", client_id="us", auth_method="none",
     )
-print(*ids)
+scopes = ["connections:read", "connections:write", "tokens:release"]
+print(issue_api_token(user, scopes=scopes, name="program", now=now).token.reveal(), *ids)
 """

@@ -33,7 +33,7 @@ def test_a_program_that_calls_every_second_notices_neither_the_end_of_tokens_nor
     "change",
     [
         {"failed": Counter({"500": 1})}, {"used_twice": 1}, {"grants": 0}, {"asked_again": 1}, {"missing": 1},
-        {"status": "degraded"}, {"calls": 0}, {"refreshes": 0},
+        {"status": "degraded"}, {"calls": 0}, {"refreshes": 0}, {"kills": 0},
     ],
     ids=str,
 )  # fmt: skip

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from mcp_oauth_site.broker import HEARTBEAT_TASK
 from tests.faults import fault
 
-from .site import Site, ask, eventually, running_site
+from .site import Site, ask, eventually
 
 pytestmark = pytest.mark.scale
 BEAT_KEY = ":1:observability:last-beat"
@@ -29,12 +28,6 @@ _PICKLE = json.dumps(
         },
     }
 ).encode()
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("scale")) as running:
-        yield running
 
 
 def _release(web: str, connection: str, token: str) -> int:

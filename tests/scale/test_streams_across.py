@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import psycopg
@@ -13,15 +13,9 @@ import requests
 
 from tests.product import free_port, wait_for
 
-from .site import Site, ask, eventually, running_site
+from .site import Site, ask, eventually
 
 pytestmark = pytest.mark.scale
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("streams")) as running:
-        yield running
 
 
 class Listener:
@@ -118,26 +112,11 @@ print(*told)
 
 def test_without_redis_the_database_wakes_the_reader(site: Site) -> None:
     token, (connection,) = site.seed("woken")
-    alone = replace(site, environment={name: value for name, value in site.environment.items() if name != "REDIS_URL"})
+    without = {name: value for name, value in site.environment.items() if name != "REDIS_URL"}
     port = free_port()
-    with alone.role("web", "web-4", port=port) as process:
+    with closing(replace(site, environment=without)) as alone, alone.role("web", "web-4", port=port) as process:
         web = f"http://localhost:{port}"
         wait_for(f"{web}/healthz", process=process, log=site.logs["web-4"], seconds=120)
         listener = Listener(web, "events", token=token)
         told = [float(moment) for moment in alone.run(_SEVERAL.format(connection=connection)).split()]
         eventually(lambda: len(listener.heard_at) == len(told), seconds=2)
-
-
-def test_a_web_process_that_is_told_to_stop_ends_its_streams_and_stops_at_once(site: Site) -> None:
-    token, _ = site.seed("stopped")
-    port = free_port()
-    with site.role("web", "web-3", port=port) as process:
-        web = f"http://localhost:{port}"
-        wait_for(f"{web}/healthz", process=process, log=site.logs["web-3"], seconds=120)
-        listeners = [Listener(web, "events", token=token) for _ in range(5)]
-        eventually(lambda: all(listener.lines for listener in listeners), seconds=5)
-        process.terminate()
-        assert process.wait(timeout=10) == 0
-        eventually(lambda: all(listener.ended_at for listener in listeners), seconds=1)
-    assert all(listener.hears(": the site stops") for listener in listeners)
-    assert "Traceback" not in site.logs["web-3"].read_text()

@@ -21,6 +21,10 @@ from mcp_oauth_site.startup import first_administrator_link, prepare_site
 from mcp_oauth_site.supervise import Child, Supervisor, accepts_connections, port_is_free
 
 ROLES: Final = ("web", "worker", "beat")
+_ONE_MACHINE: Final = (
+    "The database is a SQLite file of this machine: the other roles must run here too. For more than one machine set"
+    " DATABASE_URL to a PostgreSQL database."
+)
 
 
 class Command(BaseCommand):
@@ -42,6 +46,8 @@ class Command(BaseCommand):
         if only in {None, "web"} and not port_is_free(host, port):
             raise CommandError(f"Port {port} is in use; choose another with --port.")
         _follow_port(port)
+        if only and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+            self.stderr.write(self.style.WARNING(_ONE_MACHINE))
         self.stdout.write("Preparing the database and files …")
         try:
             prepare_site()
