@@ -13,7 +13,8 @@ from tests.faults import fault
 
 from .migration_rules import broken_rules
 
-_OURS = {"audit", "authserver", "connections", "oauthflow"}
+# Not yet authserver: no release has its tables.
+_OURS = {"audit", "connections", "oauthflow"}
 
 
 @fault("F21")
