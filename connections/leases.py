@@ -13,7 +13,8 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from .models import TokenSet
-from .renewals import database_clock, recordset, recordset_parameter
+from .recordset import as_json, recordset
+from .renewals import database_clock
 
 _COLUMNS: Final = {
     "token_set": "uuid", "generation": "bigint", "refresh_failures": "integer", "lease_owner": "text",
@@ -136,7 +137,7 @@ def _take(cursor: CursorWrapper, claims: Sequence[Claim], *, seconds: int) -> se
         unlocked=_UNLOCKED if on_postgresql else "",
     )
     ids = [claim.token_set.pk for claim in claims]
-    parameter = recordset_parameter([_row(claim) for claim in claims])
+    parameter = as_json([_row(claim) for claim in claims])
     cursor.execute(statement, [parameter, ids] if on_postgresql else [parameter])
     return {UUID(str(found)) for (found,) in cursor.fetchall()}
 

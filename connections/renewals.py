@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -22,6 +22,7 @@ from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .models import Connection, TokenSet
+from .recordset import as_json, one_of, recordset
 from .sealing import unseal
 from .services import fitting_scope, refresh_due_at
 
@@ -34,16 +35,16 @@ _WRITTEN: Final[Mapping[str, str]] = {
     "generation": "bigint", "access_token_sealed": "text", "refresh_token_sealed": "text", "token_type": "text",
     "scope": "text", "obtained_at": "timestamptz", "expires_at": "timestamptz", "refresh_due_at": "timestamptz",
 }  # fmt: skip
-_COMPARED: Final[Mapping[str, str]] = {"token_set": "uuid", "lease_owner": "text"}
+_COMPARED: Final[Mapping[str, str]] = {"id": "uuid", "lease_owner": "text"}
 
 
 class RenewalUnreadableError(Exception):
     """A line of a spool file is damaged, or none of our keys opens what it holds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Renewal:
-    """What one refresh brought. `generation` is the one that the row gets; times are aware UTC."""
+    """What one refresh brought, never changed. `generation` is the one that the row gets; times are aware UTC."""
 
     id: UUID
     connection_id: UUID
@@ -61,11 +62,13 @@ class Renewal:
     trigger: str
     actor: str
     seconds_left: int | None
+    _line: str = field(default="", init=False, repr=False, compare=False)
 
     def as_line(self) -> str:
-        """Return it as one line of a spool file."""
-        said = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(said, default=_json, separators=(",", ":"))
+        """Return it as one line of a spool file, and of what the database is given."""
+        if not self._line:
+            self._line = as_json({name: getattr(self, name) for name in self.__slots__ if name != "_line"})
+        return self._line
 
 
 def seal_renewal(
@@ -154,7 +157,7 @@ def _activate(kept: Sequence[Renewal]) -> None:
     for renewal in kept:
         alike.setdefault((renewal.scope, renewal.obtained_at), []).append(renewal.connection_id)
     for (scope, moment), ids in alike.items():
-        Connection.objects.filter(pk__in=ids).update(
+        Connection.objects.filter(pk__in=one_of(ids)).update(
             status=Connection.Status.ACTIVE,
             reason="",
             granted_scopes=scope,
@@ -164,29 +167,20 @@ def _activate(kept: Sequence[Renewal]) -> None:
 
 
 def _update(renewals: Sequence[Renewal], *, replayed_by: str | None) -> set[UUID]:
-    statement, parameters = _STATEMENT, [recordset_parameter([_row(renewal) for renewal in renewals])]
+    lines = ",".join(renewal.as_line() for renewal in renewals)
+    statement, parameters = _STATEMENT, [f"[{lines}]"]
     if replayed_by is not None:
         statement, parameters = _REPLAY, [*parameters, replayed_by]
     with connection.cursor() as cursor:
         cursor.execute(
-            statement.format(recordset=recordset({**_WRITTEN, **_COMPARED}), now=database_clock()),
+            statement.format(
+                recordset=recordset({**_WRITTEN, **_COMPARED}),
+                now=database_clock(),
+                id="t.id" if connection.vendor == "postgresql" else "id",  # SQLite returns from the table alone
+            ),
             parameters,
         )
         return {UUID(str(found)) for (found,) in cursor.fetchall()}
-
-
-def recordset(columns: Mapping[str, str]) -> str:
-    """Return SQL that makes the rows `r` with these columns and PostgreSQL types out of one JSON parameter."""
-    if connection.vendor == "postgresql":
-        described = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-        return f"json_to_recordset(%s::json) AS r({described})"
-    extracted = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
-    return " ".join(("(SELECT", extracted, "FROM json_each(%s)) AS r"))
-
-
-def recordset_parameter(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as that parameter, ids and times as the database stores them."""
-    return json.dumps(rows, default=_json if connection.vendor == "postgresql" else _sqlite, separators=(",", ":"))
 
 
 def database_clock(*, seconds: int = 0) -> str:
@@ -199,10 +193,10 @@ def database_clock(*, seconds: int = 0) -> str:
 _ASSIGNED: Final = ", ".join(f"{name} = r.{name}" for name in _WRITTEN)
 _RESET: Final = "lease_owner = '', lease_expires_at = NULL, refresh_failures = 0, next_attempt_at = NULL"
 _HEAD: Final = " ".join(
-    ("UPDATE connections_tokenset AS t SET", _ASSIGNED, ",", _RESET, "FROM {recordset} WHERE t.id = r.token_set")
+    ("UPDATE connections_tokenset AS t SET", _ASSIGNED, ",", _RESET, "FROM {recordset} WHERE t.id = r.id")
 )
 _STATEMENT: Final = " ".join(
-    (_HEAD, "AND t.generation = r.generation - 1 AND t.lease_owner = r.lease_owner RETURNING id")
+    (_HEAD, "AND t.generation = r.generation - 1 AND t.lease_owner = r.lease_owner RETURNING {id}")
 )
 _REPLAY: Final = " ".join(
     (
@@ -211,13 +205,9 @@ _REPLAY: Final = " ".join(
         "AND (t.lease_owner IN ('', r.lease_owner, %s) OR t.lease_expires_at <= {now})",
         "AND EXISTS (SELECT 1 FROM connections_connection c WHERE c.id = t.connection_id",
         "AND (c.status IN ('active', 'degraded') OR c.status = 'reauth_required'",
-        "AND c.reason IN ('invalid_grant', 'refresh_outcome_lost'))) RETURNING id",
+        "AND c.reason IN ('invalid_grant', 'refresh_outcome_lost'))) RETURNING {id}",
     )
 )
-
-
-def _row(renewal: Renewal) -> dict[str, Any]:
-    return {name: getattr(renewal, name) for name in (*_WRITTEN, "lease_owner")} | {"token_set": renewal.id}
 
 
 def _entry(renewal: Renewal) -> Entry:
@@ -236,13 +226,3 @@ def _entry(renewal: Renewal) -> Entry:
             "seconds_left": renewal.seconds_left,
         },
     )
-
-
-def _json(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _sqlite(value: object) -> str:
-    if isinstance(value, UUID):
-        return value.hex
-    return str(connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value)

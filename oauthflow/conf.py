@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -48,6 +49,12 @@ def configuration() -> Configuration:
         ImproperlyConfigured: It has a name that does not exist.
     """
     given: dict[str, Any] = getattr(settings, "MCP_OAUTH", {})
+    return _configuration(tuple(given.items()))
+
+
+@lru_cache(maxsize=16)
+def _configuration(items: tuple[tuple[str, Any], ...]) -> Configuration:
+    given = dict(items)
     if unknown := given.keys() - {field.name for field in fields(Configuration)}:
         raise ImproperlyConfigured(f"MCP_OAUTH has no setting {sorted(unknown)[0]}.")
     return replace(Configuration(), **given)

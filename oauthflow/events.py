@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from audit.append import lock_end
 from audit.events import AuditEvent
 from connections.models import Connection
+from connections.recordset import as_json, recordset
 
 from .event_wake import announce
 from .models import Event, EventType
@@ -57,6 +58,13 @@ _NEEDS_A_PERSON: Final = frozenset(
         EventType.CLIENT_SECRET_EXPIRING, EventType.ISSUER_CHANGED,
     }
 )  # fmt: skip
+_COLUMNS: Final[Mapping[str, str]] = {
+    "event_type": "text", "connection_id": "uuid", "user_id": "bigint", "server": "text", "message": "text",
+    "code": "text", "requires_user_action": "boolean", "request_id": "uuid", "created_at": "timestamptz",
+}  # fmt: skip
+_INSERT: Final = " ".join(
+    ("INSERT INTO oauthflow_event (", ", ".join(_COLUMNS), ") SELECT * FROM {recordset} RETURNING cursor")
+)
 _EXPLAINED_BY_CODE: Final = frozenset({EventType.AUTHORIZATION_FAILED, EventType.REAUTHORIZATION_REQUIRED})
 
 
@@ -140,14 +148,20 @@ def _event(event_type: EventType, connection_id: UUID, *, user_id: int | None, s
     )
 
 
-def _write(events: Sequence[Event]) -> list[Event]:
+def _write(events: Sequence[Event]) -> Sequence[Event]:
     """The caller holds the end of the audit chain, so that cursors are drawn in the order of commits."""
-    written = Event.objects.bulk_create(events)
+    rows = [{name: getattr(event, name) for name in _COLUMNS} for event in events]
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT.format(recordset=recordset(_COLUMNS)), [as_json(rows)])
+        for event, (number,) in zip(events, sorted(cursor.fetchall()), strict=True):
+            event.cursor = number
+            event._state.adding = False
     announce()
-    transaction.on_commit(partial(_tell, written), robust=True)
-    return written
+    transaction.on_commit(partial(_tell, events), robust=True)
+    return events
 
 
 def _tell(events: Sequence[Event]) -> None:
     for event in events:
-        SIGNALS[event.event_type].send_robust(sender=Event, event=event)
+        if SIGNALS[event.event_type].receivers:
+            SIGNALS[event.event_type].send_robust(sender=Event, event=event)

@@ -47,14 +47,16 @@ def _count(entries: Sequence[Entry]) -> None:
         metrics.EVENTS.labels(event).inc(count)
         if event == AuditEvent.TOKEN_RELEASED:
             metrics.TOKEN_RELEASES.inc(count)
+    refreshes = Counter((_refresh_outcome(entry), str(entry.details.get("issuer", ""))) for entry in entries)
+    for (outcome, issuer), count in refreshes.items():
+        if outcome:
+            metrics.REFRESHES.labels(outcome, metrics.issuer_label(issuer)).inc(count)
     for entry in entries:
         if outcome := _AUTHORIZATIONS.get(entry.event):
             metrics.AUTHORIZATIONS.labels(outcome, _code(entry.reason)).inc()
-        elif outcome := _refresh_outcome(entry):
-            metrics.REFRESHES.labels(outcome, metrics.issuer_label(str(entry.details.get("issuer", "")))).inc()
-            seconds_left = entry.details.get("seconds_left")
-            if isinstance(seconds_left, int | float):
-                metrics.REFRESH_SECONDS_LEFT.observe(seconds_left)
+        seconds_left = entry.details.get("seconds_left")
+        if isinstance(seconds_left, int | float):
+            metrics.REFRESH_SECONDS_LEFT.observe(seconds_left)
 
 
 def count_egress(sender: object, step: str, outcome: str, seconds: float, **kwargs: Any) -> None:

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import socket
-import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import urlencode
 
-import aiohttp
 import uvloop
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
 
 from ..protocol.dpop import NonceAskedError
-from ..protocol.errors import (
-    BlockedUrlError,
-    FlowError,
-    MalformedResponseError,
-    ResponseTimeoutError,
-    TransportError,
-)
+from ..protocol.errors import FlowError, ResponseTimeoutError, TransportError
 from ..protocol.messages import Request, Response
 from ..protocol.urls import ParsedUrl
-from . import resolve
-from .addresses import Address, Allowance, literal_address, require_url
+from .addresses import Allowance, require_url
 from .blocking import require_no_transaction
-from .guarded_connections import tls_context
-from .limits import HEADER_BYTES, Limits
+from .limits import Limits
 from .proofs import note_nonce, proved
 from .signals import tell_request_done
+from .token_wire import Origin, Wire
 
-_KEPT_SECONDS: Final = 15.0
-_LONGEST_LINE: Final = 8190
+_HEADERS: Final = {
+    "User-Agent": "mcp-oauth-site",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/x-www-form-urlencoded",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +63,23 @@ def open_sender(limits: Limits = Limits.REFRESH, *, step: str = "refresh") -> Se
 
 
 class TokenSender:
-    """aiohttp in a thread of its own. It follows no redirect, keeps no cookie, reads no environment."""
+    """Sends from a thread of its own. It follows no redirect, keeps no cookie, reads no environment."""
 
     def __init__(self, limits: Limits, *, step: str) -> None:
         self._limits, self._step = limits, step
+        self._submitted: deque[_Exchange] = deque()
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._urls: dict[str, ParsedUrl] = {}
+        self._origins: dict[str, Origin] = {}
         self._loop = uvloop.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._resolvers = {
-            "http": GuardedResolver(limits, plain=True),
-            "https": GuardedResolver(limits, plain=False),
-        }
         self._thread = threading.Thread(target=self._run, name="token-sender", daemon=True)
         self._thread.start()
-        self._sessions: dict[str, aiohttp.ClientSession] = asyncio.run_coroutine_threadsafe(
-            self._open(), self._loop
-        ).result()
 
     def submit(self, key: Hashable, request: Request, *, not_after: float) -> None:
-        self._loop.call_soon_threadsafe(self._start, key, request, not_after)
+        self._submitted.append(_Exchange(key, request, not_after))
+        if len(self._submitted) == 1:
+            self._loop.call_soon_threadsafe(self._begin)
 
     def next(self, *, seconds: float) -> Answer | None:
         try:
@@ -106,159 +97,107 @@ class TokenSender:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    async def _open(self) -> dict[str, aiohttp.ClientSession]:
-        return {scheme: _session(self._limits, resolver=resolver) for scheme, resolver in self._resolvers.items()}
-
     async def _close(self) -> None:
-        for task in self._tasks:
+        for task in self._connecting:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for session in self._sessions.values():
-            await session.close()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for origin in self._origins.values():
+            origin.close()
+        await asyncio.sleep(0)  # in which they learn of it
 
-    def _start(self, key: Hashable, request: Request, not_after: float) -> None:
-        task = self._loop.create_task(self._exchange(key, request, not_after))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _begin(self) -> None:
+        while self._submitted:
+            self._start(self._submitted.popleft())
 
-    async def _exchange(self, key: Hashable, request: Request, not_after: float) -> None:
-        started = time.monotonic()
-        if started > not_after:
+    def _start(self, exchange: _Exchange) -> None:
+        exchange.started = time.monotonic()
+        if exchange.started > exchange.not_after:
             late = ResponseTimeoutError("paused for too long after the claim; nothing was sent")
-            self._answers.put(Answer(key, late, 0.0, was_sent=False))
+            self._answers.put(Answer(exchange.key, late, 0.0, was_sent=False))
             return
-        outcome: Response | FlowError
+        exchange.deadline = self._loop.call_later(self._limits.total_seconds, self._expire, exchange)
+        self._go(exchange)
+
+    def _go(self, exchange: _Exchange) -> None:
         try:
-            outcome = await self._sent(request)
-        except FlowError as error:
+            self._send_or_connect(exchange)
+        except Exception as error:  # an answer must come, whatever it is
+            self._finish(exchange, _verdict(error))
+
+    def _send_or_connect(self, exchange: _Exchange) -> None:
+        url = self._judged(exchange.request.url)
+        origin = self._origins.get(url.origin) or self._origins.setdefault(url.origin, Origin(url, self._limits))
+        wire = origin.idle_wire()
+        if wire is not None:
+            self._send(exchange, wire, url)
+            return
+        task = self._loop.create_task(self._connect_and_send(exchange, origin, url))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    def _judged(self, text: str) -> ParsedUrl:
+        if text not in self._urls:
+            self._urls[text] = require_url(text, allowed=Allowance.current())
+        return self._urls[text]
+
+    async def _connect_and_send(self, exchange: _Exchange, origin: Origin, url: ParsedUrl) -> None:
+        try:
+            self._send(exchange, await origin.new_wire(), url)
+        except Exception as error:
+            self._finish(exchange, _verdict(error))
+
+    def _send(self, exchange: _Exchange, wire: Wire, url: ParsedUrl) -> None:
+        exchange.wire = wire
+        data = _as_bytes(proved(exchange.request), url)
+        wire.send(data, url=url.url, told=lambda outcome: self._answered(exchange, outcome))
+
+    def _answered(self, exchange: _Exchange, outcome: Response | FlowError) -> None:
+        """Send once more where the server asks for its nonce. RFC 9449 §8."""
+        try:
+            if isinstance(outcome, Response):
+                note_nonce(outcome, request=exchange.request)
+        except NonceAskedError as error:
             outcome = error
-        seconds = time.monotonic() - started
-        self._answers.put(Answer(key, outcome, seconds))
+            if not exchange.is_second:
+                exchange.is_second = True
+                self._loop.call_soon(self._go, exchange)
+                return
+        self._finish(exchange, outcome)
+
+    def _expire(self, exchange: _Exchange) -> None:
+        if exchange.wire is not None:
+            exchange.wire.abandon(ResponseTimeoutError("no response in time"))
+
+    def _finish(self, exchange: _Exchange, outcome: Response | FlowError) -> None:
+        if exchange.deadline is not None:
+            exchange.deadline.cancel()
+        seconds = time.monotonic() - exchange.started
+        self._answers.put(Answer(exchange.key, outcome, seconds))
         failed = outcome if isinstance(outcome, FlowError) else None
         status = outcome.status if isinstance(outcome, Response) else None
         tell_request_done(self._step, status=status, error=failed, seconds=seconds)
 
-    async def _sent(self, request: Request) -> Response:
-        url = require_url(request.url, allowed=Allowance.current())
-        failure: FlowError
-        try:
-            async with asyncio.timeout(self._limits.total_seconds):
-                try:
-                    return await self._received(proved(request), url)
-                except NonceAskedError:
-                    return await self._received(proved(request), url)
-        except TimeoutError:
-            failure = ResponseTimeoutError("no response in time")
-        except FlowError:
-            raise
-        except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as error:
-            failure = _verdict(error)
-        # Raised out here, so that nothing leads from it to objects that hold the request and its secrets.
-        raise failure
 
-    async def _received(self, request: Request, url: ParsedUrl) -> Response:
-        if literal_address(url.host) is not None:
-            self._resolvers[url.scheme].judged.add((url.host, url.port))  # `require_url` judged it
-        headers = {"Content-Type": "application/x-www-form-urlencoded", **request.headers}
-        async with self._sessions[url.scheme].request(
-            request.method,
-            URL(url.url, encoded=True),
-            headers=headers,
-            data=urlencode(dict(request.form or {})).encode("ascii") if request.content is None else request.content,
-            allow_redirects=False,
-        ) as answer:
-            if not self._limits.max_bytes:
-                return Response(answer.status, url=url.url, headers=_named(answer))
-            if 300 <= answer.status < 400:
-                raise MalformedResponseError(f"a redirect ({answer.status}) of a {request.method}, not followed")
-            if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-                raise MalformedResponseError("a compressed response, although none was asked for")
-            body = bytearray()
-            async for part in answer.content.iter_any():
-                body += part
-                if len(body) > self._limits.max_bytes:
-                    raise MalformedResponseError(f"the response is larger than {self._limits.max_bytes} bytes")
-            response = Response(answer.status, url=url.url, headers=_named(answer), body=bytes(body))
-            note_nonce(response, request=request)
-            return response
+class _Exchange:
+    """One request on its way."""
 
+    __slots__ = ("deadline", "is_second", "key", "not_after", "request", "started", "wire")
 
-class GuardedResolver(AbstractResolver):
-    """Look a name up, judge every answer, and remember which addresses may be connected to."""
-
-    def __init__(self, limits: Limits, *, plain: bool) -> None:
-        self._limits, self._plain = limits, plain
-        self.judged: set[tuple[str, int]] = set()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        addresses = await asyncio.to_thread(
-            resolve.resolve, host, port=port, plain=self._plain, seconds=self._limits.connect_seconds
-        )
-        self.judged.update((str(address), port) for address in addresses)
-        return [_resolved(address, host=host, port=port) for address in addresses]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-    def open_socket(self, address: Any) -> socket.socket:
-        """Make the socket for an address that was judged; aiohttp asks no resolver about a literal one.
-
-        Raises:
-            BlockedUrlError: It was not.
-        """
-        family, kind, protocol, _, (host, port, *_rest) = address
-        if (host, port) not in self.judged:
-            raise BlockedUrlError("an address that nobody judged")
-        opened = socket.socket(family, kind, protocol)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return opened
-
-
-def _session(limits: Limits, *, resolver: GuardedResolver) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        resolver=resolver,
-        socket_factory=resolver.open_socket,
-        ssl=tls_context(),
-        limit=0,
-        keepalive_timeout=_KEPT_SECONDS,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        headers={"User-Agent": "mcp-oauth-site", "Accept": "application/json", "Accept-Encoding": "identity"},
-        timeout=aiohttp.ClientTimeout(sock_connect=limits.connect_seconds),
-        max_line_size=_LONGEST_LINE,
-        max_field_size=HEADER_BYTES // 4,
-    )
-
-
-def _named(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}
-
-
-def _resolved(address: Address, *, host: str, port: int) -> ResolveResult:
-    return ResolveResult(
-        hostname=host,
-        host=str(address),
-        port=port,
-        family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-        proto=socket.IPPROTO_TCP,
-        flags=socket.AI_NUMERICHOST,
-    )
+    def __init__(self, key: Hashable, request: Request, not_after: float) -> None:
+        self.key, self.request, self.not_after = key, request, not_after
+        self.started, self.is_second = 0.0, False
+        self.deadline: asyncio.TimerHandle | None = None
+        self.wire: Wire | None = None
 
 
 def _verdict(error: Exception) -> FlowError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, FlowError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, aiohttp.ClientConnectionError) and not isinstance(error, aiohttp.ServerDisconnectedError):
-        return TransportError(f"no response: {type(error).__name__}")
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError | ValueError):
-        return MalformedResponseError("the response is not HTTP as we read it")
-    return TransportError(f"no response: {type(error).__name__}")
+    return error if isinstance(error, FlowError) else TransportError(f"no response: {type(error).__name__}")
+
+
+def _as_bytes(request: Request, url: ParsedUrl) -> bytes:
+    body = urlencode(dict(request.form or {})).encode("ascii") if request.content is None else request.content
+    headers = {"Host": url.authority, **_HEADERS, **request.headers, "Content-Length": str(len(body))}
+    lines = [f"{request.method} {url.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a header with a line end")
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + body

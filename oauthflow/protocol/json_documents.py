@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from .errors import MalformedResponseError
 from .messages import Response
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def read_json_object(response: Response, *, max_depth: int = 20) -> dict[str, Any]:
@@ -112,5 +115,5 @@ def _inside(value: Any) -> Iterable[Any]:
 
 def _check_text(texts: Iterable[str]) -> None:
     for text in texts:
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if _UNSTORABLE.search(text):
             raise MalformedResponseError("a text in the JSON holds NUL or half a surrogate pair")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
+import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pytest_django import Settings
 
 from oauthflow.egress import Answer as Sent
-from oauthflow.egress import Sender, open_sender
+from oauthflow.egress import Sender, open_sender, resolve, token_wire
 from oauthflow.protocol.errors import (
     BlockedUrlError,
+    FlowError,
     MalformedResponseError,
     ResponseTimeoutError,
     TransportError,
@@ -20,6 +24,9 @@ from oauthflow.protocol.messages import Request, Response
 from tests.fakes.internet import Answer, Call
 from tests.fakes.served import served
 from tests.product import free_port
+
+from .loopback import http_response, serving
+from .test_egress_tls import certificate_for
 
 
 @pytest.fixture
@@ -90,3 +97,70 @@ def test_nobody_there_and_too_late_are_told_apart(sender: Sender, settings: Sett
     assert nobody.was_sent
     assert isinstance(late.outcome, ResponseTimeoutError)
     assert not late.was_sent
+
+
+def raw(sender: Sender, settings: Settings, *answers: bytes) -> list[Response | FlowError]:
+    """Send a request for each of these answers to one server that gives them as they are, then hangs up."""
+    settings.EGRESS_ALLOW = ("127.0.0.1",)
+    waiting = iter(answers)
+    with serving(lambda connection: connection.sendall(next(waiting))) as server:
+        return [sent(sender, f"{server.url}/token").outcome for _ in answers]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", b"{}"),
+        (b"HTTP/1.0 200 OK\nContent-Length: 2\n\n{}", b"{}"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1 \r\n{\r\n1\r\n}\r\n0\r\n\r\n", b"{}"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"{}"),
+        (b"", TransportError),
+        (b"SSH-2.0-OpenSSH\r\n", MalformedResponseError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}", MalformedResponseError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", MalformedResponseError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", MalformedResponseError),
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", MalformedResponseError),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-Filler: " + b"x" * 200_000, MalformedResponseError),
+    ],
+)
+def test_every_way_to_end_a_response_is_read_and_every_damage_is_seen(
+    sender: Sender, settings: Settings, answer: bytes, expected: bytes | type[Exception]
+) -> None:
+    (outcome,) = raw(sender, settings, answer)
+    assert (outcome.body if isinstance(outcome, Response) else type(outcome)) == expected
+
+
+def test_a_second_response_to_one_request_is_nobodys(sender: Sender, settings: Settings) -> None:
+    one = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
+    first, second = raw(sender, settings, one + b"1" + one + b"X", one + b"2")
+
+    assert isinstance(first, Response)
+    assert isinstance(second, Response)
+    assert (first.body, second.body) == (b"1", b"2")
+
+
+def test_a_header_that_would_begin_another_one_is_not_sent(sender: Sender, settings: Settings) -> None:
+    settings.EGRESS_ALLOW = ("127.0.0.1",)
+    with serving(b"") as server:
+        request = Request("POST", f"{server.url}/token", headers={"Authorization": "a\r\nX: b"}, form={})
+        sender.submit("key", request, not_after=time.monotonic() + 5)
+        answer = sender.next(seconds=10)
+    assert answer is not None
+    assert isinstance(answer.outcome, TransportError)
+    assert server.requests in ([], [b""])
+
+
+def test_the_certificate_is_checked_against_the_name(
+    sender: Sender, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.EGRESS_ALLOW = ("127.0.0.0/8",)
+    file, tls = certificate_for("as.example", tmp_path)
+    monkeypatch.setattr(token_wire, "tls_context", lambda: ssl.create_default_context(cafile=str(file)))
+    monkeypatch.setattr(resolve, "lookup", lambda host: [ipaddress.ip_address("127.0.0.1")])
+    with serving(http_response(), tls=tls) as server:
+        right = sent(sender, f"https://as.example:{server.port}/token").outcome
+        wrong = sent(sender, f"https://other.example:{server.port}/token").outcome
+
+    assert isinstance(right, Response)
+    assert isinstance(wrong, TransportError)
+    assert len(server.requests) == 1

@@ -20,6 +20,7 @@ from django.db import DatabaseError, connection
 
 from connections.leases import Claim, Claimed, claim_many, give_lease_back
 from connections.models import ClientRegistration, FlowTrace, McpServer, TokenSet
+from connections.recordset import one_of
 from connections.renewals import Renewal, seal_renewal, store_renewals
 from oauthflow.conf import configuration
 from oauthflow.egress import Answer, Sender, open_sender
@@ -42,6 +43,12 @@ Result = TypeVar("Result")
 _FLUSH_ROWS: Final = 200
 _FLUSH_SECONDS: Final = 0.02
 _IDLE_SECONDS: Final = 0.2
+_NOT_NEEDED: Final = (
+    "access_token_sealed", "token_type", "obtained_at", "lease_expires_at",
+    "connection__requested_scopes", "connection__granted_scopes", "connection__upstream_subject",
+    "connection__registration_method", "connection__last_refreshed_at", "connection__last_used_at",
+    "connection__created_at", "connection__updated_at",
+)  # fmt: skip
 _STORE_SECONDS: Final = 120.0
 _log: Final = structlog.get_logger(__name__)
 
@@ -158,18 +165,18 @@ class _Run:
 
     def _collected(self) -> list[Answer]:
         """Wait for an answer, and then a moment for more."""
-        answers: list[Answer] = []
         if not self._under_way and not self._queues.is_empty:
             time.sleep(_FLUSH_SECONDS)  # the pace of an issuer
-        until = time.monotonic() + _IDLE_SECONDS
-        while self._under_way and len(answers) < min(_FLUSH_ROWS, len(self._under_way)):
-            answer = self._sender.next(seconds=max(0.0, until - time.monotonic()))
-            if answer is None:
-                break
-            if not answers:
-                until = time.monotonic() + _FLUSH_SECONDS
-            answers.append(answer)
+        answers = self._at_hand()
+        if not answers and self._under_way and (first := self._sender.next(seconds=_IDLE_SECONDS)) is not None:
+            answers = [first, *self._at_hand()]
+        if answers and len(answers) < min(_FLUSH_ROWS, len(self._under_way)):
+            time.sleep(_FLUSH_SECONDS)
+            answers += self._at_hand()
         return answers
+
+    def _at_hand(self) -> list[Answer]:
+        return list(iter(partial(self._sender.next, seconds=0.0), None))
 
     def _keep(self, answers: Sequence[Answer]) -> None:
         """Judge; put on the disk what was granted, before anything is written anywhere."""
@@ -261,9 +268,9 @@ class _Run:
 
         Another run may have had the same list: what it renewed or put off since, or has under way, is left out.
         """
-        rows = TokenSet.objects.filter(pk__in=ids).unleased(dead_owners=self._dead_owners)
-        now = self._moment()
-        found = {row.pk: row for row in rows.select_related("connection") if row.awaits_refresh(now=now)}
+        rows = TokenSet.objects.filter(pk__in=one_of(ids)).unleased(dead_owners=self._dead_owners)
+        rows, now = rows.select_related("connection").defer(*_NOT_NEEDED), self._moment()
+        found = {row.pk: row for row in rows if row.awaits_refresh(now=now)}
         servers = {row.connection.server_id for row in found.values()} - self._servers.keys()
         self._servers |= McpServer.objects.in_bulk(servers) if servers else {}
         named = {row.registration_id for row in found.values() if row.registration_id} - self._registrations.keys()

@@ -1,0 +1,222 @@
+"""HTTP/1.1 for small POST requests: kept connections to addresses that were judged, one request under way on each.
+
+A general client costs as much as everything else that a refresh does. This one sends a body, reads one response, and
+refuses what it does not need: redirects, compression, a change of protocol. RFC 9112.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+import httptools
+
+from ..protocol.errors import FlowError, MalformedResponseError, TransportError
+from ..protocol.messages import Response
+from ..protocol.urls import ParsedUrl
+from . import resolve
+from .addresses import Address
+from .guarded_connections import tls_context
+from .limits import HEADER_BYTES, Limits
+
+Told = Callable[[Response | FlowError], None]
+
+_KEPT_SECONDS: Final = 15.0
+_LOOKED_UP_SECONDS: Final = 10.0
+
+
+class Origin:
+    """The connections to one scheme, host and port."""
+
+    def __init__(self, url: ParsedUrl, limits: Limits) -> None:
+        self._url, self._limits = url, limits
+        self._idle: list[Wire] = []
+        self._open: set[Wire] = set()
+        self._lookup: asyncio.Task[list[Address]] | None = None
+        self._lookup_until = 0.0
+
+    def idle_wire(self) -> Wire | None:
+        """Return a connection that is open and was used a moment ago, the last one first."""
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.is_open and time.monotonic() - wire.idle_since < _KEPT_SECONDS:
+                return wire
+            wire.close()
+        return None
+
+    async def new_wire(self) -> Wire:
+        """Connect to one of the host's addresses.
+
+        Raises:
+            BlockedUrlError: The host may not be reached.
+            TransportError: No address of it answers.
+        """
+        loop, plain = asyncio.get_running_loop(), self._url.scheme == "http"
+        until = time.monotonic() + self._limits.connect_seconds
+        addresses, failure = await self._addresses(), ""
+        for tried, address in enumerate(addresses):
+            # A share of the time for each, so that a dead first address leaves some for the next.
+            share = max(0.0, until - time.monotonic()) / (len(addresses) - tried)
+            try:
+                async with asyncio.timeout(share):
+                    _, wire = await loop.create_connection(
+                        lambda: Wire(self, self._limits),
+                        str(address),
+                        self._url.port,
+                        ssl=None if plain else tls_context(),
+                        server_hostname=None if plain else self._url.host,
+                    )
+            except OSError as error:  # a refused certificate and a timeout are among them
+                failure = type(error).__name__
+            else:
+                return wire
+        raise TransportError(f"no response: {failure}")
+
+    def keep(self, wire: Wire) -> None:
+        """Take a connection back whose response is complete."""
+        self._idle.append(wire)
+
+    def opened(self, wire: Wire) -> None:
+        self._open.add(wire)
+
+    def closed(self, wire: Wire) -> None:
+        self._open.discard(wire)
+
+    def close(self) -> None:
+        """Cut all connections, whatever is under way on them."""
+        for wire in self._open:
+            wire.cut()
+
+    async def _addresses(self) -> list[Address]:
+        """One look-up for all who connect at the same time; every answer was judged."""
+        if self._lookup is None or time.monotonic() > self._lookup_until:
+            looked_up = asyncio.to_thread(
+                resolve.resolve,
+                self._url.host,
+                port=self._url.port,
+                plain=self._url.scheme == "http",
+                seconds=self._limits.connect_seconds,
+            )
+            self._lookup = asyncio.ensure_future(looked_up)
+            self._lookup_until = time.monotonic() + _LOOKED_UP_SECONDS
+        return await asyncio.shield(self._lookup)
+
+
+class Wire(asyncio.Protocol):
+    """One connection. Each request is told once what became of it."""
+
+    def __init__(self, origin: Origin, limits: Limits) -> None:
+        self._origin, self._limits = origin, limits
+        self._transport: asyncio.Transport
+        self._told: Told | None = None
+        self.idle_since = 0.0
+        self.is_open = False
+
+    def send(self, head_and_body: bytes, *, url: str, told: Told) -> None:
+        """Send a request, while no other one is under way."""
+        self._url, self._told = url, told
+        self._parser = httptools.HttpResponseParser(self)
+        # Many servers end lines with a bare LF; the answer may hold the only valid token.
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
+        self._received = 0
+        self._transport.write(head_and_body)
+
+    def abandon(self, reason: FlowError) -> None:
+        """Stop waiting; a response that still comes belongs to nobody."""
+        self._finish(reason)
+
+    def close(self) -> None:
+        self.is_open = False
+        self._transport.close()
+
+    def cut(self) -> None:
+        """Close without saying goodbye."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.is_open = True
+        self._origin.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._told is None:  # nobody asked for this
+            self.close()
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._finish(MalformedResponseError("the response is not HTTP as we read it"))
+        except httptools.HttpParserUpgrade:
+            self._finish(MalformedResponseError("a change of protocol that nobody asked for"))
+        if self._told is not None and self._received > self._limits.max_bytes + HEADER_BYTES:
+            self._finish(_too_large(self._limits))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        self._origin.closed(self)
+        if self._told is None:
+            return
+        if not self._received:
+            self._finish(TransportError("no response: the connection was closed"))
+        elif self._ends_with_connection():
+            self._complete()
+        else:
+            self._finish(MalformedResponseError("the response ended too early"))
+
+    # ---- what the parser calls
+
+    def on_message_begin(self) -> None:
+        if self._told is None:  # a second response to one request
+            self.close()
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+        self._is_body_reached = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+
+    def on_headers_complete(self) -> None:
+        self._is_body_reached = True
+        if not self._limits.max_bytes and self._parser.get_status_code() >= 200:
+            self._finish(Response(self._parser.get_status_code(), url=self._url, headers=self._headers))
+
+    def on_body(self, part: bytes) -> None:
+        self._body += part
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() >= 200:  # else a preliminary response
+            self._complete()
+
+    def _ends_with_connection(self) -> bool:
+        """RFC 9112 §6.3: without any length, the body is what comes until the end."""
+        return self._is_body_reached and not self._headers.keys() & {"content-length", "transfer-encoding"}
+
+    def _complete(self) -> None:
+        status = self._parser.get_status_code()
+        if 300 <= status < 400:
+            self._finish(MalformedResponseError(f"a redirect ({status}) of a POST, not followed"))
+        elif self._headers.get("content-encoding", "identity").lower() != "identity":
+            self._finish(MalformedResponseError("a compressed response, although none was asked for"))
+        elif len(self._body) > self._limits.max_bytes:
+            self._finish(_too_large(self._limits))
+        else:
+            self._finish(Response(status, url=self._url, headers=self._headers, body=bytes(self._body)))
+
+    def _finish(self, outcome: Response | FlowError) -> None:
+        told, self._told = self._told, None
+        is_read = isinstance(outcome, Response) and bool(self._limits.max_bytes)
+        if is_read and self.is_open and self._parser.should_keep_alive():
+            self.idle_since = time.monotonic()
+            self._origin.keep(self)
+        else:
+            self.close()
+        if told is not None:
+            told(outcome)
+
+
+def _too_large(limits: Limits) -> MalformedResponseError:
+    return MalformedResponseError(f"the response is larger than {limits.max_bytes} bytes")

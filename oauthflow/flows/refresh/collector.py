@@ -1,0 +1,15 @@
+"""Python's garbage collector in a process that refreshes: it walks over all that Django keeps, a third of a run's CPU."""
+
+from __future__ import annotations
+
+import gc
+from typing import Final
+
+_THRESHOLDS: Final = (20_000, 20, 20)
+
+
+def collect_rarely() -> None:
+    """Leave out what is there already, and look through the rest less often. Once, when a process has started."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
