@@ -50,6 +50,13 @@ def warn_of_ends() -> int:
     return warn_ahead(now=timezone.now())
 
 
+@signals.worker_process_init.connect(dispatch_uid="oauthflow.collect_rarely")
+@signals.worker_ready.connect(dispatch_uid="oauthflow.collect_rarely")
+def tune_collector(**kwargs: Any) -> None:
+    """For the batches that this process will refresh."""
+    collect_rarely()
+
+
 @signals.worker_ready.connect(dispatch_uid="oauthflow.start_watches")
 def start_watches(**kwargs: Any) -> None:
     """Look after refreshes that died with their process, after webhooks and revocations, as long as the worker runs."""

@@ -1,4 +1,4 @@
-"""Python's garbage collector in a process that refreshes: it walks over all that Django keeps, a third of a run's CPU."""
+"""Python's garbage collector in a worker: left alone, walking over all that Django keeps is a third of a run's CPU."""
 
 from __future__ import annotations
 
