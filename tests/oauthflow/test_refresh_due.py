@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from connections.models import Connection, TokenSet
 from connections.sealing import Ciphertext
@@ -90,3 +92,18 @@ def test_a_connection_that_was_stopped_after_the_list_was_made_is_left_alone(
 
     assert refresh_many(rows, now=now + timedelta(seconds=2700)) == Outcome()
     assert world.authorization_server.refresh_requests == []
+
+
+def test_a_batch_of_many_asks_the_database_as_often_as_one_of_few(world: World, now: datetime) -> None:
+    people = [User.objects.create_user(f"person{number}") for number in range(12)]
+    for person in people:
+        world.connect(person, now=now)
+    counts = []
+    for chosen in (people[:2], people[2:]):
+        Connection.objects.update(status="pending")
+        Connection.objects.filter(user__in=chosen).update(status="active")
+        with CaptureQueriesContext(connection) as asked:
+            assert refresh_due(now=now + timedelta(seconds=3000)) == {"refreshed": len(chosen), "failed": 0}
+        counts.append(len(asked))
+
+    assert counts[1] - counts[0] < len(people) - 4  # a query for each row would be so many more

@@ -44,10 +44,9 @@ _FLUSH_ROWS: Final = 200
 _FLUSH_SECONDS: Final = 0.02
 _IDLE_SECONDS: Final = 0.2
 _NOT_NEEDED: Final = (
-    "access_token_sealed", "token_type", "obtained_at", "lease_expires_at",
-    "connection__requested_scopes", "connection__granted_scopes", "connection__upstream_subject",
-    "connection__registration_method", "connection__last_refreshed_at", "connection__last_used_at",
-    "connection__created_at", "connection__updated_at",
+    "access_token_sealed", "obtained_at", "lease_expires_at",
+    "connection__granted_scopes", "connection__upstream_subject", "connection__registration_method",
+    "connection__last_refreshed_at", "connection__last_used_at", "connection__created_at", "connection__updated_at",
 )  # fmt: skip
 _STORE_SECONDS: Final = 120.0
 _log: Final = structlog.get_logger(__name__)
