@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,6 @@ def require(holds: bool, problem: str) -> None:
         raise SystemExit(f"wrong: {problem}")
 
 
-def names(prefix: str, count: int) -> Sequence[str]:
+def names(prefix: str, count: int) -> list[str]:
     """Return the names of that many token families."""
     return [f"{prefix}{number}" for number in range(count)]
