@@ -33,6 +33,13 @@ _GRANTS: Final = (
 )
 
 
+class _Keys(forms.JSONField):
+    """Shows nothing where there are no keys."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
+
 class McpClientForm(_ClientModelForm):
     """A client that an administrator enters; judged by the rules of registration."""
 
@@ -48,6 +55,9 @@ class McpClientForm(_ClientModelForm):
         widget=forms.CheckboxSelectMultiple,
         initial=["authorization_code", "refresh_token"],
     )
+
+    jwks = _Keys(label="Public keys (JWKS)", required=False, widget=forms.Textarea(attrs={"rows": 3}))
+    field_order = ("name", "addresses", "grants", "token_endpoint_auth_method", "jwks", "jwks_uri", "scope", "verified")
 
     class Meta:
         model = McpClient

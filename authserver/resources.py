@@ -64,7 +64,7 @@ def gateway_resource(slug: str) -> str:
 def find_resource(uri: str) -> Resource | None:
     """Return the resource of exactly that name, or None: what begins like one is none. RFC 8707 §2; AS11, X-05."""
     if uri == api_resource():
-        return Resource(uri, "The programming interface of this site", _API_SCOPES)
+        return Resource(uri, "this site's programming interface", _API_SCOPES)
     slug = uri.removeprefix(gateway_resource(""))
     if slug != uri:
         servers = McpServer.objects.filter(gateway_enabled=True).exclude(status=McpServer.Status.INACTIVE)

@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.views.decorators.debug import sensitive_variables
 
 from audit.look_only import LookOnlyAdmin, badge, moment
@@ -64,11 +65,12 @@ class McpClientAdmin(LookOnlyAdmin):
 
     @admin.display(description="client", ordering="name")
     def name_shown(self, client: McpClient) -> str:
-        return client.name or "Without a name"
+        return Truncator(client.name or "Without a name").chars(32)
 
     @admin.display(description="answered at")
     def hosts(self, client: McpClient) -> str:
-        return ", ".join(sorted({shown_host(uri) for uri in client.redirect_uris})) or "nowhere"
+        hosts = sorted({shown_host(uri) for uri in client.redirect_uris})
+        return Truncator(", ".join(hosts) or "nowhere").chars(48)
 
     @admin.display(description="redirect URIs")
     def addresses_shown(self, client: McpClient) -> str:

@@ -112,7 +112,7 @@ def read_client_id(parameters: Mapping[str, Sequence[str]]) -> str:
     """
     values = parameters.get("client_id", ())
     if len(values) != 1 or not values[0] or not _STATE.fullmatch(values[0]):
-        raise UnknownClientError("the request does not say which program it comes from")
+        raise UnknownClientError("The request does not say which program it comes from.")
     return values[0]
 
 
@@ -126,11 +126,11 @@ def read_answerable(parameters: Mapping[str, Sequence[str]], *, client: ClientRu
     """
     sent = [uri for uri in parameters.get("redirect_uri", ()) if uri]
     if len(parameters.get("redirect_uri", ())) > 1:
-        raise InvalidRedirectUriError("the request names more than one place to return to")
+        raise InvalidRedirectUriError("The request names more than one place to return to.")
     requested = sent[0] if sent else _only(client.redirect_uris)
     registered = find_registered(requested, registered=client.redirect_uris)
     if registered is None:
-        raise InvalidRedirectUriError("the place to return to is not one that this program has registered")
+        raise InvalidRedirectUriError("The place to return to is not one that this program has registered.")
     states = parameters.get("state", ())
     usable = len(states) == 1 and len(states[0]) <= LONGEST_STATE and _STATE.fullmatch(states[0]) is not None
     return Answerable(requested, registered, states[0] if usable else None)
@@ -147,7 +147,7 @@ def check_request(asked: Asked, *, answerable: Answerable) -> CheckedRequest:
     for check in CHECKS:
         check(asked)
     if asked.resource is None:
-        raise InvalidTargetError("the request names a resource that is not here")
+        raise InvalidTargetError("The request names a resource that is not here.")
     return CheckedRequest(
         answerable=answerable,
         resource=asked.resource.resource,
@@ -160,62 +160,62 @@ def check_request(asked: Asked, *, answerable: Answerable) -> CheckedRequest:
 def no_parameter_is_repeated(asked: Asked) -> None:
     """RFC 6749 §3.1; RFC 8707 §2 would allow several resources, and one token is for one of them here."""
     if len(asked.parameters.get("resource", ())) > 1:
-        raise InvalidTargetError("the request names more than one resource")
+        raise InvalidTargetError("The request names more than one resource.")
     if any(len(asked.parameters.get(name, ())) > 1 for name in _READ_ONCE):
-        raise InvalidRequestError("a parameter occurs more than once")
+        raise InvalidRequestError("A parameter occurs more than once.")
 
 
 def state_can_be_returned(asked: Asked) -> None:
     """RFC 6749 appendix A.5."""
     if len(asked.one("state")) > LONGEST_STATE or not _STATE.fullmatch(asked.one("state")):
-        raise InvalidRequestError("state is too long or holds characters that it may not hold")
+        raise InvalidRequestError("state is too long or holds characters that it may not hold.")
 
 
 def response_type_is_code(asked: Asked) -> None:
     """RFC 9700 §2.1.2: nothing is issued through the browser but a code."""
     if not asked.one("response_type"):
-        raise InvalidRequestError("response_type is missing")
+        raise InvalidRequestError("response_type is missing.")
     if asked.one("response_type") != "code":
-        raise UnsupportedResponseTypeError("the only response_type is code")
+        raise UnsupportedResponseTypeError("The only response_type is code.")
 
 
 def response_mode_is_query(asked: Asked) -> None:
     """The one mode in which we answer."""
     if asked.one("response_mode") not in ("", "query"):
-        raise InvalidRequestError("the only response_mode is query")
+        raise InvalidRequestError("The only response_mode is query.")
 
 
 def parameters_are_plain(asked: Asked) -> None:
     """Request objects are not offered. RFC 9101 §6."""
     if asked.one("request") or asked.one("request_uri"):
-        raise InvalidRequestError("request objects are not supported")
+        raise InvalidRequestError("Request objects are not supported.")
 
 
 def client_may_use_codes(asked: Asked) -> None:
     """RFC 6749 §4.1.2.1."""
     if "authorization_code" not in asked.client.grant_types:
-        raise UnauthorizedClientError("this client may not use authorization codes")
+        raise UnauthorizedClientError("This client may not use authorization codes.")
 
 
 def challenge_is_s256(asked: Asked) -> None:
     """RFC 7636 §4.3; RFC 9700 §2.1.1: of every client, and no other method."""
     if asked.one("code_challenge_method") != "S256":
-        raise InvalidRequestError("code_challenge_method has to be S256")
+        raise InvalidRequestError("code_challenge_method has to be S256.")
     if not _CHALLENGE.fullmatch(asked.one("code_challenge")):
-        raise InvalidRequestError("code_challenge has to be 43 characters of base64url")
+        raise InvalidRequestError("code_challenge has to be 43 characters of base64url.")
 
 
 def prompt_is_known(asked: Asked) -> None:
     """OpenID Connect Core 1.0 §3.1.2.1."""
     words = asked.one("prompt").split(" ")
     if not set(words) <= _PROMPTS or ("none" in words and len(words) > 1):
-        raise InvalidRequestError("this prompt is not known")
+        raise InvalidRequestError("This prompt is not known.")
 
 
 def resource_is_ours(asked: Asked) -> None:
     """RFC 8707 §2: compared character by character, never by prefix."""
     if asked.resource is None:
-        raise InvalidTargetError("the request names a resource that is not here")
+        raise InvalidTargetError("The request names a resource that is not here.")
 
 
 def scopes_are_offered(asked: Asked) -> None:
@@ -223,9 +223,9 @@ def scopes_are_offered(asked: Asked) -> None:
     offered = asked.resource.scopes | {OFFLINE_ACCESS} if asked.resource else frozenset()
     wanted = _asked_scopes(asked)
     if not wanted <= offered:
-        raise InvalidScopeError("the resource does not have all of these scopes")
+        raise InvalidScopeError("The resource does not have all of these scopes.")
     if asked.client.scopes and not wanted <= asked.client.scopes:
-        raise InvalidScopeError("the client may not ask for all of these scopes")
+        raise InvalidScopeError("The client may not ask for all of these scopes.")
 
 
 CHECKS: Final[tuple[Callable[[Asked], None], ...]] = (
@@ -254,14 +254,14 @@ def _scopes(asked: Asked, resource: ResourceRules) -> frozenset[str]:
 def _asked_scopes(asked: Asked) -> frozenset[str]:
     text = asked.one("scope")
     if len(text) > LONGEST_SCOPE:
-        raise InvalidScopeError("scope is too long")
+        raise InvalidScopeError("Scope is too long.")
     try:
         return parse_scope(text)
     except FlowError as error:
-        raise InvalidScopeError("scope holds characters that it may not hold") from error
+        raise InvalidScopeError("Scope holds characters that it may not hold.") from error
 
 
 def _only(redirect_uris: Sequence[str]) -> str:
     if len(redirect_uris) != 1:
-        raise InvalidRedirectUriError("the request does not say where to return to")
+        raise InvalidRedirectUriError("The request does not say where to return to.")
     return redirect_uris[0]

@@ -1,0 +1,178 @@
+"""Programs of other people sign somebody in at our authorization server, in a real browser, and call a tool."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from playwright.async_api import Page, async_playwright
+
+from tests.product import ROOT, Product, free_port, running_product
+from tests.requirements import requirement
+
+from .conftest import ARGUMENTS
+
+pytestmark = pytest.mark.browser
+NPM = ROOT / "tests" / "npm"
+_RESOURCE = """
+from authserver.models import McpClient, ProtectedResource
+ProtectedResource.objects.create(name="Team notes", resource="{url}", scopes={{"notes:read": "Read your notes"}})
+McpClient.objects.create(
+    client_id="client_by_hand", name="By hand", redirect_uris=["http://127.0.0.1/callback"],
+    grant_types=["authorization_code", "refresh_token"],
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with running_product(tmp_path_factory.mktemp("product")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def mcp_url(product: Product) -> Iterator[str]:
+    with _protected_server(product) as url:
+        product.manage("shell", "-v0", "-c", _RESOURCE.format(url=url))
+        yield url
+
+
+@contextmanager
+def _protected_server(product: Product) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "tests.browser.protected_server", str(port), product.url]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        try:
+            yield f"http://localhost:{port}/mcp"
+        finally:
+            process.terminate()
+
+
+@asynccontextmanager
+async def _chromium() -> AsyncIterator[Page]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        yield await browser.new_page()
+        await browser.close()
+
+
+async def _allow(page: Page, address: str, *, product: Product, name: str) -> dict[str, str]:
+    """Sign in, read the question, press Allow; return what the program was told."""
+    await page.goto(address)
+    await page.fill("input[name=login]", "alice")
+    await page.fill("input[name=password]", product.password)
+    await page.press("input[name=password]", "Enter")
+    await page.wait_for_selector("button[value=allow]")
+    text = await page.inner_text("main")
+    assert name in text
+    assert "Team notes" in text
+    assert "127.0.0.1" in text
+    await page.click("button[value=allow]")
+    await page.wait_for_url("http://127.0.0.1:*/callback?**")
+    return dict(parse_qsl(urlsplit(page.url).query))
+
+
+class Program:
+    """What the SDK needs of an application: somewhere to keep things, a browser, and a callback."""
+
+    def __init__(self, product: Product, page: Page, *, client_id: str = "") -> None:
+        self.tokens: OAuthToken | None = None
+        self.client: OAuthClientInformationFull | None = None
+        self.told: dict[str, str] = {}
+        self._product, self._page = product, page
+        self._name = "By hand" if client_id else "Python program"
+        if client_id:
+            self.client = OAuthClientInformationFull(client_id=client_id, redirect_uris=None)
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self.tokens
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self.tokens = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self.client
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self.client = client_info
+
+    async def open_browser(self, address: str) -> None:
+        self.told = await _allow(self._page, address, product=self._product, name=self._name)
+
+    async def callback(self) -> AuthorizationCodeResult:
+        return AuthorizationCodeResult(**{name: self.told[name] for name in ("code", "state", "iss")})
+
+
+@asynccontextmanager
+async def _listening(port: int) -> AsyncIterator[None]:
+    """Somebody answers at the callback, as an application would."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nDone.")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+        yield
+
+
+@requirement("A-01", "R-04", "AS01")
+@pytest.mark.parametrize("client_id", ["", "client_by_hand"])
+async def test_the_python_sdk_signs_somebody_in_and_calls_a_tool(
+    product: Product, mcp_url: str, client_id: str
+) -> None:
+    port = free_port()
+    metadata = OAuthClientMetadata.model_validate(
+        {
+            "client_name": "Python program",
+            "redirect_uris": [f"http://127.0.0.1:{port}/callback"],
+            "token_endpoint_auth_method": "none",
+        }
+    )
+    async with _chromium() as page, _listening(port):
+        program = Program(product, page, client_id=client_id)
+        auth = OAuthClientProvider(mcp_url, metadata, program, program.open_browser, program.callback)
+        async with (
+            httpx2.AsyncClient(auth=auth, timeout=30) as http,
+            Client(streamable_http_client(mcp_url, http_client=http)) as client,
+        ):
+            answer = await client.call_tool("who_am_i", {})
+        assert program.told["iss"] == product.url
+        assert program.tokens is not None
+        assert program.tokens.refresh_token
+        assert program.client is not None
+        assert f"by {client_id or program.client.client_id}" in str(answer.content)
+        await page.goto(f"{product.url}/connections/")
+        assert ("By hand" if client_id else "Python program") in await page.inner_text("main")
+
+
+@requirement("A-01", "R-04")
+@pytest.mark.parametrize("client_id", ["", "client_by_hand"])
+async def test_the_typescript_sdk_signs_somebody_in_and_calls_a_tool(
+    product: Product, mcp_url: str, client_id: str
+) -> None:
+    node = next(NPM.glob("node_modules/node-linux-*/bin/node"))
+    words = [str(node), str(NPM / "typescript_client.mjs"), mcp_url, str(free_port()), client_id]
+    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    said: list[str] = []
+    async with _chromium() as page:
+        async for line in process.stdout:
+            said.append(line.decode().strip())
+            if said[-1].startswith("open "):
+                name = "By hand" if client_id else "TypeScript program"
+                await _allow(page, said[-1].removeprefix("open "), product=product, name=name)
+    assert await process.wait() == 0, said
+    assert any(line.startswith("answer user:") for line in said), said
+    assert "refresh true" in said
