@@ -36,22 +36,18 @@ class Requirement:
     Attributes:
         page: Key of `PAGES`: where it is said.
         sentence: What has to hold, in our own words.
-        later: The part that answers it and does not exist yet; the broker has no such role.
+        later: The part that answers it and does not exist yet.
         untestable: Why no test of ours can prove it.
     """
 
     page: str
     sentence: str
-    later: Literal["", "gateway", "authserver"] = ""
+    later: Literal["", "gateway"] = ""
     untestable: str = ""
 
 
 def _of_gateway(page: str, sentence: str) -> Requirement:
     return Requirement(page, sentence, later="gateway")
-
-
-def _of_authserver(page: str, sentence: str) -> Requirement:
-    return Requirement(page, sentence, later="authserver")
 
 
 _DISCOVERY: Final = {
@@ -67,7 +63,7 @@ _DISCOVERY: Final = {
     "D-07": Requirement(
         "ASD", "Of several authorization servers the client picks one; an administrator can pick instead."
     ),
-    "D-08": _of_authserver("AZ", "An authorization server publishes RFC 8414 or OpenID metadata."),
+    "D-08": Requirement("AZ", "An authorization server publishes RFC 8414 or OpenID metadata."),
     "D-09": Requirement("AZ", "The client reads both kinds of metadata."),
     "D-10": Requirement("ASD", "An issuer with a path has three addresses in a fixed order, and never the bare root."),
     "D-11": Requirement("ASD", "An issuer without a path has two addresses, the OAuth one first."),
@@ -85,12 +81,12 @@ _REGISTRATION: Final = {
     "R-05": Requirement("CR", "Our metadata document lies at an https address with a path."),
     "R-06": Requirement("CR", "It holds its own address as client_id, a name, and the redirect URIs."),
     "R-07": Requirement("CR", "It may announce private_key_jwt with the address of our keys."),
-    "R-08": _of_authserver("CR", "A client id that is an address is fetched."),
-    "R-09": _of_authserver("CR", "The client_id inside the document equals its address."),
-    "R-10": _of_authserver("CR", "Documents are cached as their HTTP headers say, for a day at most."),
-    "R-11": _of_authserver("CR", "The redirect URI of a request is one of the document's."),
-    "R-12": _of_authserver("CR", "The document is valid JSON with the required members."),
-    "R-13": _of_authserver("CR", "Fetching documents is guarded against SSRF, size, time and redirects."),
+    "R-08": Requirement("CR", "A client id that is an address is fetched."),
+    "R-09": Requirement("CR", "The client_id inside the document equals its address."),
+    "R-10": Requirement("CR", "Documents are cached as their HTTP headers say, for a day at most."),
+    "R-11": Requirement("CR", "The redirect URI of a request is one of the document's."),
+    "R-12": Requirement("CR", "The document is valid JSON with the required members."),
+    "R-13": Requirement("CR", "Fetching documents is guarded against SSRF, size, time and redirects."),
     "R-14": Requirement("CR", "Support for metadata documents is announced by a flag, and the client looks at it."),
     "R-15": Requirement("CR", "Client credentials entered by hand are accepted, for one issuer each."),
     "R-16": Requirement("CR", "Dynamic registration says application_type: web when hosted, native on localhost."),
@@ -100,32 +96,32 @@ _REGISTRATION: Final = {
     "R-20": Requirement("CR", "Where a client entered by hand meets another issuer, an error is shown."),
     "R-21": Requirement("CR", "A metadata document needs no new registration when the issuer changes."),
     "R-22": Requirement("AZ", "Client metadata lists the refresh_token grant."),
-    "R-23": _of_authserver("SC", "Consent for a document client shows the redirect host and warns of localhost."),
+    "R-23": Requirement("SC", "Consent for a document client shows the redirect host and warns of localhost."),
 }
 
 _AUTHORIZATION: Final = {
-    "A-01": _of_authserver("AZ", "OAuth 2.1 is followed for confidential and public clients."),
+    "A-01": Requirement("AZ", "OAuth 2.1 is followed for confidential and public clients."),
     "A-02": Requirement("SC", "PKCE is used in every flow."),
     "A-03": Requirement("SC", "Its method is S256."),
     "A-04": Requirement("SC", "Without S256 in code_challenge_methods_supported the flow is refused."),
-    "A-05": _of_authserver("SC", "That member is published in OpenID metadata too."),
+    "A-05": Requirement("SC", "That member is published in OpenID metadata too."),
     "A-06": Requirement("AZ", "resource goes into authorization and token requests, known to the server or not."),
     "A-07": Requirement("AZ", "The resource is the most specific address, without a fragment or an idle slash."),
     "A-08": Requirement("AZ", "A resource that metadata published is sent character by character."),
     "A-09": Requirement("SC", "state is sent, and an answer with another state is thrown away."),
     "A-10": Requirement("AZ", "The validated issuer is stored with state and verifier before the redirect."),
-    "A-11": _of_authserver("AZ", "Authorization responses carry iss, errors too."),
-    "A-12": _of_authserver("AZ", "Sending iss is announced, and its value is the metadata's issuer."),
+    "A-11": Requirement("AZ", "Authorization responses carry iss, errors too."),
+    "A-12": Requirement("AZ", "Sending iss is announced, and its value is the metadata's issuer."),
     "A-13": Requirement(
         "AZ", "iss is checked before the code leaves: compare when present, refuse when promised and absent."
     ),
     "A-14": Requirement("AZ", "The comparison of iss normalises nothing."),
     "A-15": Requirement("AZ", "On a mismatch the error parameters are neither acted on nor shown."),
     "A-16": Requirement("SC", "The redirect URI is the one registered with the authorization server."),
-    "A-17": _of_authserver("SC", "Redirect URIs are compared exactly."),
+    "A-17": Requirement("SC", "Redirect URIs are compared exactly."),
     "A-18": Requirement("SC", "Redirect URIs are https or localhost."),
-    "A-19": _of_authserver("SC", "All endpoints are served over https."),
-    "A-20": _of_authserver("SC", "Browsers are not sent to redirect URIs that are not trusted."),
+    "A-19": Requirement("SC", "All endpoints are served over https."),
+    "A-20": Requirement("SC", "Browsers are not sent to redirect URIs that are not trusted."),
     "A-21": Requirement("SBP", "An authorization URL is https, or http on loopback, and never reaches a shell."),
     "A-22": Requirement("SBP", "Our pages carry a Content-Security-Policy."),
 }
@@ -196,55 +192,55 @@ _REFRESH: Final = {
 }
 
 _CONSENT: Final = {
-    "P-01": _of_authserver("SC", "A person consents to each client before anybody is sent to a third party."),
-    "P-02": _of_authserver("SBP", "What each person allowed which client is kept, and looked at before going on."),
-    "P-03": _of_authserver("SBP", "The consent page names the client."),
-    "P-04": _of_authserver("SBP", "The consent page lists the scopes."),
-    "P-05": _of_authserver("SBP", "The consent page shows where the answer is sent."),
-    "P-06": _of_authserver("SBP", "The consent page has CSRF protection."),
-    "P-07": _of_authserver("SBP", "The consent page cannot be framed."),
-    "P-08": _of_authserver("SBP", "The consent is bound to a cookie that only this site can set, and to the client."),
-    "P-09": _of_authserver("SBP", "The redirect URI is compared exactly."),
-    "P-10": _of_authserver("SBP", "Each request to a third party has a fresh state."),
-    "P-11": _of_authserver("SBP", "That state is stored and its cookie set only after the consent."),
-    "P-12": _of_authserver("SBP", "What comes back is refused in any other browser."),
-    "P-13": _of_authserver("SBP", "That state works once and for a short time."),
-    "P-14": _of_authserver("2025", "Our tokens live no longer than the third party's grant they stand for."),
+    "P-01": Requirement("SC", "A person consents to each client before anybody is sent to a third party."),
+    "P-02": Requirement("SBP", "What each person allowed which client is kept, and looked at before going on."),
+    "P-03": Requirement("SBP", "The consent page names the client."),
+    "P-04": Requirement("SBP", "The consent page lists the scopes."),
+    "P-05": Requirement("SBP", "The consent page shows where the answer is sent."),
+    "P-06": Requirement("SBP", "The consent page has CSRF protection."),
+    "P-07": Requirement("SBP", "The consent page cannot be framed."),
+    "P-08": Requirement("SBP", "The consent is bound to a cookie that only this site can set, and to the client."),
+    "P-09": Requirement("SBP", "The redirect URI is compared exactly."),
+    "P-10": Requirement("SBP", "Each request to a third party has a fresh state."),
+    "P-11": Requirement("SBP", "That state is stored and its cookie set only after the consent."),
+    "P-12": Requirement("SBP", "What comes back is refused in any other browser."),
+    "P-13": Requirement("SBP", "That state works once and for a short time."),
+    "P-14": Requirement("2025", "Our tokens live no longer than the third party's grant they stand for."),
 }
 
 _OF_THE_RFCS: Final = {
     "X-01": Requirement("RFCS", "Codes work once, shortly, for what they were made for; a replay ends all."),
     "X-02": Requirement("RFCS", "Token responses are JSON that nobody may keep."),
-    "X-03": _of_authserver("RFCS", "Only codes, only S256; loopback redirect URIs may vary in the port alone."),
+    "X-03": Requirement("RFCS", "Only codes, only S256; loopback redirect URIs may vary in the port alone."),
     "X-04": Requirement("RFCS", "Refresh tokens rotate; a used one ends the family, but for a short grace."),
     "X-05": Requirement("RFCS", "An unknown resource is invalid_target, and a token is for one resource."),
     "X-06": Requirement("RFCS", "Access tokens are JWTs of RFC 9068, checked as RFC 8725 says."),
     "X-07": Requirement("RFCS", "Introspection knows its callers and tells strangers nothing; both are announced."),
     "X-08": _of_gateway("RFCS", "Protected-resource metadata names exactly the address that clients use."),
-    "X-09": _of_authserver("RFCS", "Errors travel in redirects only after client and redirect URI are known."),
-    "X-10": _of_authserver("RFCS", "Registration checks redirect schemes, limits, expires, and manages by token."),
-    "X-11": _of_authserver("RFCS", "Metadata and token endpoint can be read across origins, the authorization not."),
+    "X-09": Requirement("RFCS", "Errors travel in redirects only after client and redirect URI are known."),
+    "X-10": Requirement("RFCS", "Registration checks redirect schemes, limits, expires, and manages by token."),
+    "X-11": Requirement("RFCS", "Metadata and token endpoint can be read across origins, the authorization not."),
 }
 
 _OF_THE_SECURITY_NOTES: Final = {
-    "AS01": _of_authserver("AS", "No redirect URI but the registered one is accepted, and errors about it are pages."),
-    "AS02": _of_authserver("AS", "What anybody may register is limited in form, size, number and time."),
-    "AS03": _of_authserver("AS", "A client's name cannot hide where it sends people."),
-    "AS04": _of_authserver("AS", "Metadata documents are fetched guarded, after sign-in, and watched for changes."),
+    "AS01": Requirement("AS", "No redirect URI but the registered one is accepted, and errors about it are pages."),
+    "AS02": Requirement("AS", "What anybody may register is limited in form, size, number and time."),
+    "AS03": Requirement("AS", "A client's name cannot hide where it sends people."),
+    "AS04": Requirement("AS", "Metadata documents are fetched guarded, after sign-in, and watched for changes."),
     "AS05": Requirement("AS", "PKCE with S256 is required of every client."),
     "AS06": Requirement("AS", "A code is redeemed once; a second time ends what came of it."),
     "AS07": Requirement("AS", "A refresh token used twice is told from theft, and theft ends the family."),
-    "AS08": _of_authserver("AS", "Our own consent comes before any third party's sign-in, in one browser."),
-    "AS09": _of_authserver("AS", "No page of another site gets a code without a person's click."),
-    "AS10": _of_authserver("AS", "Consent cannot be altered, taken over or lost between two tabs."),
+    "AS08": Requirement("AS", "Our own consent comes before any third party's sign-in, in one browser."),
+    "AS09": Requirement("AS", "No page of another site gets a code without a person's click."),
+    "AS10": Requirement("AS", "Consent cannot be altered, taken over or lost between two tabs."),
     "AS11": Requirement("AS", "A token is for exactly one resource of ours."),
     "AS12": Requirement("AS", "Forged tokens are refused without a request to anybody."),
     "AS13": Requirement("AS", "Introspection tells only the token's own audience, and no stale news."),
     "AS14": Requirement("AS", "Revoking one token of a grant ends all of it, for its own client or person."),
-    "AS15": _of_authserver("AS", "Nobody is redirected to an unverified client without a click."),
+    "AS15": Requirement("AS", "Nobody is redirected to an unverified client without a click."),
     "AS16": Requirement("AS", "Grants and modes of the past are refused and not announced."),
     "AS17": Requirement("AS", "The token endpoint takes forms only, and survives anything."),
-    "AS18": _of_authserver("AS", "Metadata is served for our own issuer only; iss goes with every answer."),
+    "AS18": Requirement("AS", "Metadata is served for our own issuer only; iss goes with every answer."),
     "AS19": Requirement("AS", "No client id can be taken for a person's subject."),
     "K05": Requirement("K", "A token of another environment with the same keys is no token here."),
 }
