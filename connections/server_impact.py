@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from django.utils import timezone
+
+from .impact import impact_of
 from .models import McpServer
 
 
@@ -19,15 +22,24 @@ class ConfirmationRequiredError(Exception):
 
 def impact_of_deletion(server: McpServer) -> str:
     """Say what ends when the server is deleted."""
-    return (
-        f"{_connections(server)} will be deleted with their tokens, which are not revoked at the service: "
-        "disconnect them first if the service should forget them as well."
-    )
+    return f"{_impact(server)} {_connections(server)} will be deleted; their access is revoked at the service as well."
 
 
 def impact_of_new_target(server: McpServer) -> str:
     """Say what a new address, issuer, endpoint or resource does to the connections."""
-    return f"{_connections(server)} will stop working until each person signs in again."
+    return f"{_impact(server)} {_connections(server)} will work again when each person has signed in anew."
+
+
+def impact_of_new_registration() -> str:
+    """Say what resetting the registration does."""
+    return (
+        "Nobody loses anything: connections keep the registration that they were made with as long as they need it. "
+        "The next sign-in registers this site anew."
+    )
+
+
+def _impact(server: McpServer) -> str:
+    return impact_of(server.connections.select_related("server"), now=timezone.now()).sentence
 
 
 def _connections(server: McpServer) -> str:

@@ -52,7 +52,10 @@ EGRESS_ALLOW = environment.egress_allow("EGRESS_ALLOW")
 STDIO_SERVERS_ALLOWED = environment.flag("STDIO_SERVERS_ALLOWED")
 ASSERTION_SOURCES = environment.assertion_sources("ASSERTION_SOURCES")
 CLIENT_METADATA_URL = environment.https_url("CLIENT_METADATA_URL", default=f"{PUBLIC_URL}/oauth/client-metadata.json")
-MCP_OAUTH: dict[str, Any] = {"require_iss": environment.flag("OAUTH_REQUIRE_ISS")}
+MCP_OAUTH: dict[str, Any] = {
+    "require_iss": environment.flag("OAUTH_REQUIRE_ISS"),
+    "revoke_deactivated": environment.flag("OAUTH_REVOKE_DEACTIVATED", default=True),
+}
 AUTHSERVER: dict[str, Any] = {
     "registration": environment.choice("CLIENT_REGISTRATION", ("open", "token", "off")),
     "document_hosts": environment.words("CLIENT_DOCUMENT_HOSTS"),

@@ -27,6 +27,8 @@ class Configuration:
         client_name: What authorization servers show to people.
         require_iss: Whether authorization servers that do not promise `iss` (RFC 9207) are refused as soon as more than
             one issuer is known here. Off, because many services do not promise it yet; a check warns of them. S10.
+        revoke_deactivated: Whether the grants and API tokens of people who are deactivated end. On, because who leaves
+            a site leaves access to other services behind; off where people are only suspended for a while. Z06.
     """
 
     authorization_request_lifetime_seconds: int = 600
@@ -40,6 +42,7 @@ class Configuration:
     finished_request_kept_seconds: int = 3600
     client_name: str = "MCP OAuth Site"
     require_iss: bool = False
+    revoke_deactivated: bool = True
 
 
 def configuration() -> Configuration:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from celery import shared_task, signals
 from django.utils import timezone
 
+from .flows.deactivate import end_deactivated
 from .flows.forget_registrations import forget_registrations
 from .flows.mail.digest import send_digests
 from .flows.mail.queue_notices import queue_notices
@@ -55,6 +56,12 @@ def warn_of_ends() -> int:
 def tune_collector(**kwargs: Any) -> None:
     """For the batches that this process will refresh."""
     collect_rarely()
+
+
+@shared_task
+def end_what_deactivated_people_hold() -> int:
+    """Revoke the grants of people who were deactivated."""
+    return end_deactivated(now=timezone.now())
 
 
 @signals.worker_ready.connect(dispatch_uid="oauthflow.start_watches")

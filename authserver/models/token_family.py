@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,11 @@ class TokenFamilyQuerySet(models.QuerySet["TokenFamily"]):
     def standing(self, *, now: datetime) -> TokenFamilyQuerySet:
         """Not ended, and not past their last day."""
         return self.filter(ended_at__isnull=True, expires_at__gt=now)
+
+
+def clients_acting_for(people: Collection[int], now: datetime) -> int:
+    """Count the clients that hold tokens of one of these people."""
+    return TokenFamily.objects.standing(now=now).filter(user__in=people).values("client").distinct().count()
 
 
 class TokenFamily(models.Model):

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from ..models import Connection, FlowTrace, McpServer, ServerDiscovery
 from ..profiles import profile_of
-from ..server_impact import impact_of_new_target
+from ..server_impact import impact_of_new_registration, impact_of_new_target
 from .badges import CONNECTION_TONES
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def beside(server: McpServer, *, user: User) -> dict[str, Any]:
         "may_revoke": user.has_perm("connections.delete_connection"),
         "target_is_fixed": server.connections.exists() and not user.has_perm("connections.change_mcpserver_target"),
         "impact": impact_of_new_target(server),
+        "impact_of_reset": impact_of_new_registration(),
     }
 
 

@@ -39,10 +39,15 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
         return self.visible_to(user).filter(server__in=McpServer.objects.usable_by(user)).exclude(put_aside)
 
     def due_for_refresh(self, *, now: datetime) -> ConnectionQuerySet:
-        """Connections whose tokens should be renewed by now and are not in a pause after a failure."""
+        """Connections whose tokens should be renewed by now and are not in a pause after a failure.
+
+        None of people who were deactivated: what they granted is not used. Z06.
+        """
+        served = Q(user__isnull=True) | Q(user__is_active=True)
         rested = Q(tokens__next_attempt_at__isnull=True) | Q(tokens__next_attempt_at__lte=now)
         return self.filter(
             rested,
+            served,
             status__in=(Connection.Status.ACTIVE, Connection.Status.DEGRADED),
             tokens__refresh_due_at__lte=now,
         ).select_related("server")

@@ -1,5 +1,5 @@
 """Connections, sign-ins, people and webhooks in the admin; each module registers its own pages."""
 
-from . import connections, webhooks
+from . import accounts, connections, webhooks
 
-__all__ = ["connections", "webhooks"]
+__all__ = ["accounts", "connections", "webhooks"]

@@ -6,11 +6,10 @@ They stand here and not in `connections`, because revoking reaches the authoriza
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -24,14 +23,10 @@ from django.utils.safestring import SafeString
 from audit.look_only import LookOnlyAdmin, badge, moment, nothing
 from connections.admin.badges import connection_badge, reason_in_words
 from connections.admin.servers import DELETED_WITH_IT
-from connections.models import Connection, McpServer, TokenSet
+from connections.impact import impact_of
+from connections.models import Connection, McpServer, Revocation, TokenSet
 from oauthflow.flows.revoke import revoke_connections
 from oauthflow.models import AuthorizationRequest
-
-if TYPE_CHECKING:
-    _UserAdmin = UserAdmin[User]
-else:
-    _UserAdmin = UserAdmin
 
 _TRACES_SHOWN = 8
 
@@ -127,6 +122,8 @@ class ConnectionAdmin(LookOnlyAdmin):
                 "has_tokens": _tokens(connection) is not None,
                 "may_manage": self.has_delete_permission(request, connection),
                 "is_own": connection.user == request.user,
+                "impact": impact_of([connection], now=timezone.now()),
+                "untold": Revocation.objects.filter(connection_id=connection.pk).first(),
                 "here": request.path,
             }
         return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
@@ -163,13 +160,14 @@ class ConnectionAdmin(LookOnlyAdmin):
             "chosen": chosen,
             "people": len({connection.user_id for connection in chosen if connection.user_id}),
             "shared": sum(connection.is_shared for connection in chosen),
+            "impact": impact_of(chosen, now=timezone.now()),
             "server": server,
             "action": action,
         }
         return TemplateResponse(request, "admin/connections/connection/revoke.html", context)
 
     def _revoke(self, request: HttpRequest, chosen: Iterable[Connection]) -> None:
-        count = revoke_each(chosen, actor=_person(request), reason=request.POST.get("reason", ""))
+        count = revoke_each(chosen, actor=acting_person(request), reason=request.POST.get("reason", ""))
         words = "1 connection is" if count == 1 else f"{count} connections are"
         self.message_user(request, f"{words} revoked. The tokens are deleted here.", messages.SUCCESS)
 
@@ -184,10 +182,10 @@ class ConnectionAdmin(LookOnlyAdmin):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         connection = self.get_object(request, object_id)
-        # Before the transaction of the deletion: the network is never waited for inside one.
         if request.method == "POST" and connection and self.has_delete_permission(request, connection):
-            revoke_each([connection], actor=_person(request), reason="deleted by an administrator")
-        return super().delete_view(request, object_id, extra_context)
+            revoke_each([connection], actor=acting_person(request), reason="deleted by an administrator")
+        impact = impact_of([connection], now=timezone.now()) if connection else None
+        return super().delete_view(request, object_id, {"impact": impact, **(extra_context or {})})
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -232,32 +230,6 @@ class AuthorizationRequestAdmin(LookOnlyAdmin):
         return moment(request.completed_at)
 
 
-admin.site.unregister(User)
-
-
-@admin.register(User)
-class AccountAdmin(_UserAdmin):
-    """Django's own pages for users; deleting one revokes that person's connections first."""
-
-    def delete_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        user = self.get_object(request, object_id)
-        if request.method == "POST" and user and self.has_delete_permission(request, user):
-            _revoke_all_of([user], actor=_person(request))
-        return super().delete_view(request, object_id, extra_context)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        _revoke_all_of(queryset, actor=_person(request))
-        super().delete_queryset(request, queryset)
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        listed, counts, lacking, protected = super().get_deleted_objects(objs, request)
-        return listed, counts, set(lacking) - DELETED_WITH_IT, protected
-
-
 def revoke_each(connections: Iterable[Connection], *, actor: User, reason: str) -> int:
     """Disconnect each connection that holds or waits for something; return how many. The worker tells the services."""
     chosen = [one for one in connections if one.status != Connection.Status.REVOKED or _tokens(one)]
@@ -265,17 +237,13 @@ def revoke_each(connections: Iterable[Connection], *, actor: User, reason: str) 
     return len(chosen)
 
 
-def _revoke_all_of(users: Iterable[User], *, actor: User) -> None:
-    found = Connection.objects.filter(user__in=list(users)).select_related("server", "tokens")
-    revoke_each(found, actor=actor, reason="the user was deleted")
-
-
 def _tokens(connection: Connection) -> TokenSet | None:
     found: TokenSet | None = getattr(connection, "tokens", None)
     return found
 
 
-def _person(request: HttpRequest) -> User:
+def acting_person(request: HttpRequest) -> User:
+    """Return who is signed in to the admin."""
     if not isinstance(request.user, User):
         raise PermissionDenied
     return request.user

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.contrib.auth.models import User
+
 from connections.last_use import note_use
 from connections.models import Connection, McpServer, TokenSet
 from connections.services import mark, mark_unreadable, require_reauthorization
@@ -20,6 +22,7 @@ from oauthflow.protocol.errors import (
 from oauthflow.protocol.secret import Secret
 
 from .connect_unattended import connect_unattended
+from .deactivate import DEACTIVATED
 from .refresh import refresh_connection
 
 
@@ -111,6 +114,8 @@ def _stored(connection: Connection) -> TokenSet:
     """Read the tokens, and the state as it is now: another process may have changed it since."""
     connection.refresh_from_db(fields=("status", "reason"))
     token_set = connection.token_set
+    if connection.user_id is not None and User.objects.filter(pk=connection.user_id, is_active=False).exists():
+        raise AuthorizationRequiredError("its owner is deactivated", reason=DEACTIVATED)
     if connection.status == Connection.Status.ISSUER_CHANGED:
         raise IssuerChangedError("waits for an administrator")
     if token_set is None:

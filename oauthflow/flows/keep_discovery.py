@@ -100,6 +100,7 @@ def approve_issuer_change(server: McpServer, *, actor: User, now: datetime) -> b
         Connection.objects.filter(waiting, server=server).update(
             status=Connection.Status.REAUTH_REQUIRED, reason="issuer_changed"
         )
+        # Deleting them notes them to be revoked at the old one.
         TokenSet.objects.filter(connection__server=server).delete()
         record(
             AuditEvent.ISSUER_APPROVED,

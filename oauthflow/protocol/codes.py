@@ -63,6 +63,7 @@ REASONS: dict[str, str] = {
     "fresh_token_refused": "The server refuses even access that was renewed a moment ago. Please reconnect.",
     "refresh_outcome_lost": "This site was stopped while it renewed the access, and lost it. Please reconnect.",
     "refresh_quarantined": "Renewing the access fails for a reason on this site. An administrator has to look.",
+    "user_deactivated": "The account of its owner here was deactivated.",
     "insufficient_scope": "The server asks for more permissions than were given. Please reconnect.",
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from connections.models import Connection
-from oauthflow.models import Event
+from oauthflow.models import Event, EventType
 
 from .rights import person
 
@@ -99,10 +99,15 @@ class Stream:
             after = page[-1].cursor
 
     def _next(self) -> Event | None:
-        """Take what is queued; what came before it was known which connection is wanted may be about another."""
+        """Take what is queued; what came before it was known which connection is wanted may be about another.
+
+        A stream about one connection ends with its grant, which is the last that it tells.
+        """
         while self._queue:
             event = self._queue.popleft()
             if self._is_about(event):
+                if self.connection_id is not None and event.event_type == EventType.CREDENTIALS_REVOKED:
+                    self.end("the connection was disconnected", at_once=True)
                 return event
         return None
 

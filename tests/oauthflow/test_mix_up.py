@@ -113,4 +113,4 @@ def test_a_program_is_told_the_code(silent: World, strict: None, alice: User) ->
 
 
 def test_the_strict_mode_is_off_unless_the_environment_says_so() -> None:
-    assert site.MCP_OAUTH == {"require_iss": False}
+    assert site.MCP_OAUTH["require_iss"] is False

@@ -11,6 +11,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from connections.models import ApiToken, Connection, McpServer
+from connections.revocations import end_grants
 from connections.services import connection_for, shared_connection
 from oauthflow.events import emit
 from oauthflow.models import EventType
@@ -81,6 +82,25 @@ async def test_a_stream_of_a_deleted_connection_ends(connection: Connection, ali
         heard = await here.listen(path, headers=await in_thread(program_of, alice))
         await in_thread(connection.delete)
         await heard.until(lambda now: now.is_over)
+
+
+async def test_a_stream_about_one_connection_ends_with_its_grant_after_it_has_told_so(
+    connection: Connection, alice: User
+) -> None:
+    path = f"/api/v1/connections/{connection.pk}/events"
+    headers = await in_thread(program_of, alice)
+    async with site() as here:
+        heard = await here.listen(path, headers=headers)
+        of_all = await here.listen(headers=headers)
+        await in_thread(lambda: end_grants([connection], actor=alice, reason="", now=timezone.now()))
+        await heard.until(lambda now: now.is_over)
+        assert [event["event_type"] for event in heard.events] == ["credentials.revoked"]
+        await of_all.until(lambda now: len(now.ids) == 1)
+        assert not of_all.is_over
+        again = await here.listen(path, headers=headers)
+        await in_thread(emit, EventType.AUTHORIZATION_COMPLETED, connection)
+        await again.until(lambda now: len(now.ids) == 1)
+        assert not again.is_over
 
 
 async def test_a_stream_of_a_shared_connection_ends_with_the_access_to_its_server(

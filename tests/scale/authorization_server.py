@@ -13,11 +13,12 @@ from urllib.parse import parse_qs
 
 
 class TokenEndpoint:
-    """What it saw: how often each refresh token came."""
+    """What it saw: how often each refresh token came, and which tokens were revoked."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.seen: Counter[str] = Counter()
+        self.revoked: list[str] = []
         self._lock = threading.Lock()
 
     def documents(self) -> dict[str, dict[str, Any]]:
@@ -58,6 +59,9 @@ def token_endpoint() -> Iterator[TokenEndpoint]:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
             if self.path == "/token" and "refresh_token" in form:
                 self._answer(*endpoint.redeem(form["refresh_token"][0]))
+            elif self.path == "/revoke":
+                endpoint.revoked += form["token"]
+                self._answer(200, {})
             else:
                 self._answer(404, {})
 

@@ -208,7 +208,7 @@ for number in range({count}):
         refresh_token_sealed=Secret(f"refresh-{name}-{{number}}"), obtained_at=now, issuer="{upstream}",
         expires_at=now + timedelta(minutes=10 if due else 120),
         refresh_due_at=now - timedelta(seconds=1) if due else now + timedelta(minutes=100),
-        token_endpoint="{upstream}/token", client_id="us", auth_method="none",
+        token_endpoint="{upstream}/token", revocation_endpoint="{upstream}/revoke", client_id="us", auth_method="none",
     )
 scopes = ["connections:read", "connections:write", "tokens:release"]
 print(issue_api_token(user, scopes=scopes, name="program", now=now).token.reveal(), *ids)

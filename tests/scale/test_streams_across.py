@@ -46,6 +46,42 @@ def revoke(web: str, connection: str, *, token: str) -> None:
     assert ask(f"{web}/api/v1/connections/{connection}/revoke", method="POST", token=token, body={}).status == 200
 
 
+def delete(web: str, connection: str, *, token: str) -> None:
+    assert ask(f"{web}/api/v1/connections/{connection}", method="DELETE", token=token).status == 204
+
+
+def deactivate(site: Site, name: str) -> None:
+    with psycopg.connect(site.environment["DATABASE_URL"]) as database:
+        database.execute("UPDATE auth_user SET is_active = false WHERE username = %s", [name])
+
+
+def release(web: str, connection: str, *, token: str) -> int:
+    return ask(f"{web}/api/v1/connections/{connection}/token", method="POST", token=token, body={}).status
+
+
+@pytest.mark.parametrize(("how", "refused"), [("revoke", 409), ("delete", 404), ("deactivate", 401)])
+def test_what_ends_on_one_process_is_refused_by_all_its_stream_closed_and_its_service_told(
+    site: Site, how: str, refused: int
+) -> None:
+    """Two web and two worker processes; each promise within a second, looked for until it holds."""
+    token, (connection,) = site.seed(f"ended-by-{how}")
+    first, second = site.webs
+    listeners = [Listener(web, f"connections/{connection}/events", token=token) for web in site.webs]
+    assert [release(web, connection, token=token) for web in site.webs] == [200, 200]
+    if how == "deactivate":
+        deactivate(site, f"ended-by-{how}")
+    else:
+        {"revoke": revoke, "delete": delete}[how](first, connection, token=token)
+    eventually(lambda: release(second, connection, token=token) == refused, seconds=1)
+    eventually(lambda: all(listener.ended_at for listener in listeners), seconds=1)
+    assert release(first, connection, token=token) == refused
+    site.send_tasks("oauthflow.tasks.refresh_due_tokens")
+    site.send_tasks("oauthflow.tasks.end_what_deactivated_people_hold")
+    owner = f"ended-by-{how}-0"
+    eventually(lambda: {f"refresh-{owner}", f"access-{owner}"} <= set(site.upstream.revoked), seconds=5)
+    assert not site.upstream.seen[f"refresh-{owner}"]
+
+
 def test_a_change_in_one_process_is_heard_in_the_other_within_a_second(site: Site) -> None:
     token, (connection,) = site.seed("heard")
     first, second = site.webs

@@ -1,0 +1,110 @@
+"""People in the admin: Django's own pages, which say what ends before somebody is deactivated or deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+
+from connections.admin.servers import DELETED_WITH_IT
+from connections.impact import Impact, impact_of
+from connections.models import Connection
+from oauthflow.conf import configuration
+from oauthflow.flows.deactivate import end_deactivated
+
+from .connections import acting_person, revoke_each
+
+if TYPE_CHECKING:
+    from django import forms
+
+    _UserAdmin = UserAdmin[User]
+else:
+    _UserAdmin = UserAdmin
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class AccountAdmin(_UserAdmin):
+    """Whoever is deactivated or deleted is disconnected first."""
+
+    # ---- Deactivating
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:  # fmt: skip
+        """Ask once more where saving would deactivate somebody who is connected."""
+        user = self.get_object(request, object_id) if object_id else None
+        if user is not None and self.has_change_permission(request, user) and _would_deactivate(request, user):
+            impact = _impact_of([user])
+            if impact.connections and not request.POST.get("confirmed"):
+                return self._ask(request, user, impact)
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm[User], change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and not obj.is_active:
+            count = end_deactivated(now=timezone.now(), person=obj, actor=acting_person(request))
+            if count:
+                said = (
+                    f"{count} connection{'' if count == 1 else 's'} of {obj} ended and will be revoked at the services."
+                )
+                self.message_user(request, said, messages.WARNING)
+
+    def _ask(self, request: HttpRequest, user: User, impact: Impact) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Deactivate {user}",
+            "opts": User._meta,
+            "original": user,
+            "impact": impact,
+            "revokes": configuration().revoke_deactivated,
+            "said": [(name, value) for name, values in request.POST.lists() for value in values
+                     if name != "csrfmiddlewaretoken"],
+        }  # fmt: skip
+        return TemplateResponse(request, "admin/auth/user/deactivate.html", context)
+
+    # ---- Deleting
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        user = self.get_object(request, object_id)
+        if request.method == "POST" and user and self.has_delete_permission(request, user):
+            _disconnect([user], actor=acting_person(request))
+        impact = _impact_of([user]) if user else None
+        return super().delete_view(request, object_id, {"impact": impact, **(extra_context or {})})
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        _disconnect(queryset, actor=acting_person(request))
+        super().delete_queryset(request, queryset)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        listed, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return listed, counts, set(lacking) - DELETED_WITH_IT, protected
+
+
+def _would_deactivate(request: HttpRequest, user: User) -> bool:
+    return request.method == "POST" and user.is_active and "is_active" not in request.POST
+
+
+def _impact_of(users: Iterable[User]) -> Impact:
+    return impact_of(_connections_of(users), now=timezone.now())
+
+
+def _connections_of(users: Iterable[User]) -> QuerySet[Connection]:
+    return Connection.objects.filter(user__in=list(users)).select_related("server", "tokens")
+
+
+def _disconnect(users: Iterable[User], *, actor: User) -> None:
+    revoke_each(_connections_of(users), actor=actor, reason="the user was deleted")
