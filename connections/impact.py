@@ -49,6 +49,14 @@ class Impact:
         return f"{who} will lose access to {self._where} at once."
 
     @property
+    def to_owner(self) -> str:
+        """Say it to the one person whose connection it is."""
+        who = "You"
+        if self.clients:
+            who += f" and {_counted(self.clients, 'client', 'clients')} that act{'s' * (self.clients == 1)} for you"
+        return f"{who} will lose access to {self._where} at once."
+
+    @property
     def _where(self) -> str:
         if len(self.servers) > _NAMED:
             return f"{len(self.servers)} servers"

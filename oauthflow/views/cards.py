@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from django.db.models import Q
 from django.utils import timezone
 
+from connections.impact import Impact, clients_of, impact_of
 from connections.models import ApiToken, Connection, McpServer, ServerDiscovery, TokenSet
 from connections.profiles import profile_of
 from connections.services import may_connect
@@ -64,6 +65,7 @@ class ConnectionCard:
         renews: Whether it renews itself.
         may_manage: Whether this person may reconnect and disconnect it.
         needs_oauth: Whether there is a sign-in at all.
+        loss: What a disconnect takes away, and from whom; empty where this person cannot disconnect it.
     """
 
     connection: Connection
@@ -75,6 +77,7 @@ class ConnectionCard:
     renews: bool
     may_manage: bool
     needs_oauth: bool
+    loss: str = ""
 
     @property
     def name(self) -> str:
@@ -145,6 +148,7 @@ class ServerCard:
 
 def server_cards(user: User) -> list[ServerCard]:
     """Return a card for every server that the user may use or is still connected to."""
+    own_clients = clients_of([user.pk], now=timezone.now())
     usable = list(McpServer.objects.usable_by(user).select_related("discovery"))
     offered = {server.pk for server in usable}
     by_server: dict[object, list[Connection]] = {}
@@ -154,7 +158,9 @@ def server_cards(user: User) -> list[ServerCard]:
         one.server.pk: one.server for listed in by_server.values() for one in listed if one.server_id not in offered
     }
     return [
-        _server_card(server, by_server.get(server.pk, []), user=user, is_offered=server.pk in offered)
+        _server_card(
+            server, by_server.get(server.pk, []), user=user, is_offered=server.pk in offered, own_clients=own_clients
+        )
         for server in sorted([*usable, *withdrawn.values()], key=lambda server: server.name.casefold())
     ]
 
@@ -166,8 +172,12 @@ def server_card(server: McpServer, *, user: User) -> ServerCard:
     )
 
 
-def connection_card(connection: Connection, *, user: User) -> ConnectionCard:
-    """Return one connection as this user sees it."""
+def connection_card(connection: Connection, *, user: User, own_clients: int | None = None) -> ConnectionCard:
+    """Return one connection as this user sees it.
+
+    Args:
+        own_clients: How many programs act for this user, where it is known already.
+    """
     tokens: TokenSet | None = getattr(connection, "tokens", None)
     ends = tokens.expires_at if tokens else None
     may_manage = not connection.is_shared or user.has_perm("connections.manage_shared_connection")
@@ -181,7 +191,17 @@ def connection_card(connection: Connection, *, user: User) -> ConnectionCard:
         renews=bool(tokens and tokens.is_renewable) and connection.status in _RENEWED,
         may_manage=may_manage,
         needs_oauth=connection.server.auth_type == McpServer.AuthType.OAUTH,
+        loss=_loss(connection, user=user, own_clients=own_clients) if may_manage else "",
     )
+
+
+def _loss(connection: Connection, *, user: User, own_clients: int | None) -> str:
+    if connection.status not in _HOLDS_GRANT:
+        return ""
+    if connection.user_id != user.pk:
+        return impact_of([connection], now=timezone.now()).sentence
+    clients = clients_of([user.pk], now=timezone.now()) if own_clients is None else own_clients
+    return Impact(1, 1, clients, (connection.server.name,)).to_owner
 
 
 def asked_scopes(server: McpServer) -> list[ScopeWords]:
@@ -225,8 +245,10 @@ def _connections(user: User) -> Sequence[Connection]:
     return list(Connection.objects.visible_to(user).exclude(not_used).select_related("tokens").distinct())
 
 
-def _server_card(server: McpServer, found: list[Connection], *, user: User, is_offered: bool) -> ServerCard:
-    cards = [connection_card(connection, user=user) for connection in found]
+def _server_card(
+    server: McpServer, found: list[Connection], *, user: User, is_offered: bool, own_clients: int | None = None
+) -> ServerCard:
+    cards = [connection_card(connection, user=user, own_clients=own_clients) for connection in found]
     return ServerCard(
         server=server,
         issuer_host=issuer_host(server),

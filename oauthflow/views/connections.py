@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 
 from connections.api_tokens import revoke_api_token
-from connections.models import ApiToken, Connection, FlowTrace
+from connections.models import ApiToken, Connection, FlowTrace, Revocation
 from oauthflow.acting_programs import acting_programs
 from oauthflow.error_responses import page_context
 from oauthflow.flows.call_tools import list_tools
@@ -60,6 +60,7 @@ def detail(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
         "server_card": server_card(connection.server, user=request.user),
         "tokens": connection.token_set,
         "traces": _traces(request, connection),
+        "untold": _untold(connection),
     }
     return render(request, "oauthflow/connection_detail.html", context)
 
@@ -77,11 +78,12 @@ def reconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
 
 @signed_in("POST")
 def disconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
-    """Revoke the access at the service as far as it lets us, and forget it here."""
+    """End the access here, and at the service as far as it lets us."""
     connection = _managed(request, connection_id)
     reason = request.POST.get("reason", "")[:200]
-    revoke_connection(connection, actor=request.user, reason=reason, now=timezone.now())
-    messages.success(request, f"{connection.server} is disconnected. Its tokens are deleted here.")
+    is_over = revoke_connection(connection, actor=request.user, reason=reason, now=timezone.now())
+    said = "" if is_over else " The service did not confirm the end yet; this site goes on telling it for a day."
+    messages.success(request, f"{connection.server} is disconnected. Its tokens are deleted here.{said}")
     return way_back(request, otherwise=_here(connection))
 
 
@@ -150,11 +152,21 @@ def _here(connection: Connection) -> str:
 
 
 def _traces(request: SignedInRequest, connection: Connection) -> list[FlowTrace]:
-    """The last attempts, for those who look after servers."""
-    if not (request.user.is_staff and request.user.has_perm("connections.view_mcpserver")):
+    """The last attempts: for those who manage the connection its own, for who looks after servers the server's too."""
+    concerned = Q(connection=connection)
+    if request.user.is_staff and request.user.has_perm("connections.view_mcpserver"):
+        concerned |= Q(connection__isnull=True)
+    elif connection.is_shared and not request.user.has_perm("connections.manage_shared_connection"):
         return []
-    concerned = Q(connection=connection) | Q(connection__isnull=True)
     return list(connection.server.traces.filter(concerned)[:_TRACES_SHOWN])
+
+
+def _untold(connection: Connection) -> Revocation | None:
+    """The end that the service was not told, or did not take; None where there is nothing to know."""
+    if connection.status != Connection.Status.REVOKED:
+        return None
+    last = Revocation.objects.filter(connection_id=connection.pk).first()
+    return last if last is not None and last.outcome != Revocation.Outcome.REVOKED else None
 
 
 def _found(connection: Connection, names: list[str]) -> str:

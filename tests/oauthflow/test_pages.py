@@ -170,14 +170,6 @@ def test_a_shared_connection_is_used_by_all_and_managed_by_few(browser: Client, 
     assert browser.post(f"/connections/{connection.pk}/disconnect").status_code == 303
 
 
-def test_attempts_are_shown_to_those_who_look_after_servers_only(browser: Client, world: World, alice: User) -> None:
-    connection = world.connect(alice, now=timezone.now())
-    assert "Last attempts" not in _page(browser, f"/connections/{connection.pk}")
-    User.objects.filter(pk=alice.pk).update(is_staff=True)
-    alice.user_permissions.add(Permission.objects.get(codename="view_mcpserver"))
-    assert "Last attempts" in _page(browser, f"/connections/{connection.pk}")
-
-
 def test_a_program_that_acts_for_me_can_be_stopped(browser: Client, alice: User) -> None:
     row = issue_api_token(alice, scopes=["tools:call"], name="Nightly report", now=timezone.now()).row
     assert "Nightly report" in _page(browser)
