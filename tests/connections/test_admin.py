@@ -104,7 +104,7 @@ def test_no_page_shows_a_secret_or_its_ciphertext(admin: Client, granted: Connec
 
 def test_a_new_target_of_a_connected_server_has_to_be_confirmed(admin: Client, granted: Connection) -> None:
     answer = save(admin, granted.server, url="https://elsewhere.example.com/mcp")
-    assert "1 connection (1 person) will stop working" in answer.content.decode()
+    assert "1 connection (1 person) will work again when each person has signed in anew." in answer.content.decode()
     granted.server.refresh_from_db()
     assert granted.server.url == "https://notes.example.com/mcp"
     save(admin, granted.server, url="https://elsewhere.example.com/mcp", confirm_target="on")

@@ -94,7 +94,7 @@ async def test_a_stream_about_one_connection_ends_with_its_grant_after_it_has_to
         of_all = await here.listen(headers=headers)
         await in_thread(lambda: end_grants([connection], actor=alice, reason="", now=timezone.now()))
         await heard.until(lambda now: now.is_over)
-        assert [frame["event"] for frame in heard.frames] == ["credentials.revoked"]
+        assert [event["event"] for event in heard.events] == ["credentials.revoked"]
         await of_all.until(lambda now: len(now.ids) == 1)
         assert not of_all.is_over
         again = await here.listen(path, headers=headers)
