@@ -32,7 +32,12 @@ else:
     _ServerModelForm = forms.ModelForm
     _People = forms.ModelChoiceField
 
-_LONGEST_SECRET: Final = 16_000
+_LONGEST_SECRET: Final = 16_384
+_HOW_TO_ENTER: Final = {
+    "environment": " One NAME=value on each line.",
+    "client_private_key": " P-256 in PEM or JWK form, for private_key_jwt; without it the site's own key signs.",
+    "assertion": " Only where no source is named above.",
+}
 
 
 class _EmptyTextarea(forms.Textarea):
@@ -68,6 +73,15 @@ class McpServerForm(_ServerModelForm):
 
     new_client_secret = secret_box("Client secret")
     clear_client_secret = forms.BooleanField(label="Erase the stored client secret", required=False)
+    new_client_private_key = forms.CharField(
+        label="Client private key",
+        required=False,
+        max_length=_LONGEST_SECRET,
+        widget=_EmptyTextarea(attrs={"rows": 3, "class": "vLargeTextField", "autocomplete": "off"}),
+    )
+    clear_client_private_key = forms.BooleanField(label="Erase the stored private key", required=False)
+    new_assertion = secret_box("Assertion (JWT)")
+    clear_assertion = forms.BooleanField(label="Erase the stored assertion", required=False)
     new_static_credential = secret_box("Token or header value")
     clear_static_credential = forms.BooleanField(label="Erase the stored value", required=False)
     new_environment = forms.CharField(
@@ -88,7 +102,7 @@ class McpServerForm(_ServerModelForm):
         super().__init__(*args, **kwargs)
         for name in SECRET_FIELDS:
             state = sealed_state(getattr(self.instance, f"{name}_sealed"))
-            how = " One NAME=value on each line." if name == "environment" else ""
+            how = _HOW_TO_ENTER.get(name, "")
             self.fields[f"new_{name}"].help_text = format_html("{} Leave empty to keep it as it is.{}", state, how)
         if "profile" in self.fields:
             self.fields["profile"].help_text = _profile_notes(self.instance.profile)

@@ -150,7 +150,7 @@ def _end(connections: Sequence[Connection], *, actor: User | None, reason: str, 
     _delete_noted(ids)
     ended = {
         "status": Connection.Status.REVOKED, "reason": reason[:200], "granted_scopes": "", "requested_scopes": "",
-        "upstream_subject": "", "updated_at": now,
+        "upstream_subject": "", "subject_token_sealed": "", "subject_token_type": "", "updated_at": now,
     }  # fmt: skip
     Connection.objects.filter(pk__in=ids).update(**ended)
     for connection in connections:

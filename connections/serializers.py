@@ -13,18 +13,19 @@ from oauthflow.protocol.secret import Secret
 from .models import McpServer
 from .refusals import refuse_unknown
 
-SECRET_FIELDS: Final = ("client_secret", "static_credential", "environment")
+SECRET_FIELDS: Final = ("client_secret", "client_private_key", "assertion", "static_credential", "environment")
 
 _SHOWN_TO_EVERYBODY: Final = (
-    "name", "slug", "description", "url", "transport", "auth_type", "issuer", "scopes", "connection_policy",
-    "gateway_enabled", "status", "documentation_url",
+    "name", "slug", "description", "url", "transport", "auth_type", "grant_type", "issuer", "scopes",
+    "connection_policy", "gateway_enabled", "status", "documentation_url",
 )  # fmt: skip
 _SETTINGS: Final = (
     "name", "slug", "description", "url", "transport", "auth_type", "issuer", "authorization_endpoint",
     "token_endpoint", "revocation_endpoint", "accepted_issuer", "assume_pkce", "scopes", "metadata_ttl_minutes",
-    "client_id", "token_endpoint_auth_method", "registration", "profile", "resource_mode", "resource", "header_name",
-    "command", "arguments", "connection_policy", "users", "groups", "gateway_enabled", "request_timeout_seconds",
-    "status", "documentation_url",
+    "client_id", "token_endpoint_auth_method", "registration", "grant_type", "identity_provider", "assertion_source",
+    "dpop_bound_access_tokens", "profile", "resource_mode", "resource", "header_name", "command", "arguments",
+    "connection_policy", "users", "groups", "gateway_enabled", "request_timeout_seconds", "status",
+    "documentation_url",
 )  # fmt: skip
 
 
@@ -45,10 +46,21 @@ class ServerSerializer(serializers.ModelSerializer[McpServer]):
 
     users = serializers.SlugRelatedField(slug_field="username", many=True, queryset=User.objects.all(), required=False)
     groups = serializers.SlugRelatedField(slug_field="name", many=True, queryset=Group.objects.all(), required=False)
+    identity_provider = serializers.SlugRelatedField(
+        slug_field="slug", queryset=McpServer.objects.all(), required=False, allow_null=True
+    )
     arguments = serializers.ListField(child=serializers.CharField(allow_blank=True, max_length=4000), required=False)
     client_secret = serializers.CharField(
         write_only=True, required=False, allow_blank=True, max_length=4000, trim_whitespace=False
     )
+    client_private_key = serializers.CharField(
+        write_only=True, required=False, allow_blank=True, max_length=4000, trim_whitespace=False,
+        help_text="P-256, PEM or JWK; signs assertions for private_key_jwt in place of the site's own key.",
+    )  # fmt: skip
+    assertion = serializers.CharField(
+        write_only=True, required=False, allow_blank=True, max_length=16384,
+        help_text="A JWT of the platform, where it is not read from `assertion_source`.",
+    )  # fmt: skip
     static_credential = serializers.CharField(
         write_only=True, required=False, allow_blank=True, max_length=16000, trim_whitespace=False
     )
@@ -58,6 +70,8 @@ class ServerSerializer(serializers.ModelSerializer[McpServer]):
         required=False,
     )
     client_secret_set = serializers.SerializerMethodField()
+    client_private_key_set = serializers.SerializerMethodField()
+    assertion_set = serializers.SerializerMethodField()
     static_credential_set = serializers.SerializerMethodField()
     environment_set = serializers.SerializerMethodField()
 
@@ -68,6 +82,14 @@ class ServerSerializer(serializers.ModelSerializer[McpServer]):
     def get_client_secret_set(self, server: McpServer) -> bool:
         """Say whether a fallback client secret is stored."""
         return bool(server.client_secret_sealed)
+
+    def get_client_private_key_set(self, server: McpServer) -> bool:
+        """Say whether a private key of the fallback client is stored."""
+        return bool(server.client_private_key_sealed)
+
+    def get_assertion_set(self, server: McpServer) -> bool:
+        """Say whether a platform's JWT is stored."""
+        return bool(server.assertion_sealed)
 
     def get_static_credential_set(self, server: McpServer) -> bool:
         """Say whether a fixed token or header value is stored."""

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 TARGET_FIELDS: Final = frozenset(
     {
         "url", "issuer", "authorization_endpoint", "token_endpoint", "revocation_endpoint", "accepted_issuer",
-        "resource", "resource_mode",
+        "resource", "resource_mode", "identity_provider",
     }
 )  # fmt: skip
 """What decides where tokens and secrets are sent, and for whom they are asked. Z04."""
 
 RESERVED_SLUGS: Final = frozenset({"import", "export"})
-_CLIENT_TARGETS: Final = TARGET_FIELDS - {"url", "resource", "resource_mode"}
+_CLIENT_TARGETS: Final = TARGET_FIELDS - {"url", "resource", "resource_mode", "identity_provider"}
 _PROGRAM: Final = frozenset({"command", "arguments"})
 _NOT_CONFIGURATION: Final = frozenset({"id", "created_at", "updated_at", "client_issuer"})
 _GRANTED: Final = (
@@ -130,7 +130,7 @@ def change_server(
             if not confirmed:
                 raise ConfirmationRequiredError(impact_of_new_target(server))
         forgotten = _forget_secrets(server, before=before, changed=changed)
-        if changed & {"client_id", "client_secret"}:
+        if changed & {"client_id", "client_secret", "client_private_key"}:
             server.client_issuer = ""  # The next use binds the client to the issuer it is used at. U12.
         if changed:
             server.save()
@@ -209,7 +209,7 @@ def _forget_secrets(server: McpServer, *, before: McpServer, changed: frozenset[
     """Erase each secret that would now be sent to somebody else, unless it was set together with the new target."""
     moved = set()
     if changed & _CLIENT_TARGETS or ("url" in changed and not server.issuer):
-        moved.add("client_secret")
+        moved |= {"client_secret", "client_private_key", "assertion"}
     if changed & {"url", "header_name", "transport"}:
         moved.add("static_credential")
     if changed & _PROGRAM:
@@ -235,6 +235,8 @@ def _stop_connections(server: McpServer, *, now: datetime) -> int:
             code_verifier_sealed="",
             held_tokens_sealed="",
         )
+    # Who somebody is at the company's sign-in was told for the target of that time.
+    server.connections.exclude(subject_token_sealed="").update(subject_token_sealed="", subject_token_type="")
     with_grant = Q(tokens__isnull=False)
     if server.auth_type == McpServer.AuthType.OAUTH:
         with_grant |= Q(status__in=_GRANTED)

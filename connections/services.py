@@ -16,6 +16,7 @@ from audit.record import record
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.grant_types import GrantType
+from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .key_fingerprints import missing_keys
@@ -182,6 +183,14 @@ def _wake_those_vouched_for(identity: Connection) -> None:
     waiting = Connection.objects.filter(server__identity_provider=identity.server_id, user=identity.user)
     TokenSet.objects.filter(connection__in=waiting).update(next_attempt_at=None)
     waiting.filter(status=Status.REAUTH_REQUIRED).update(status=Status.PENDING, reason="")
+
+
+def keep_subject_token(connection: Connection, token: Secret, *, kind: str) -> None:
+    """Keep what says who the person is at the company's sign-in service, in place of an earlier one."""
+    connection.subject_token_sealed, connection.subject_token_type = token, kind
+    Connection.objects.filter(pk=connection.pk).update(
+        subject_token_sealed=connection.subject_token_sealed.ciphertext, subject_token_type=kind
+    )
 
 
 def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str, now: datetime) -> None:

@@ -10,6 +10,7 @@ from connections.models import Connection
 from connections.models.flow_trace import FlowTrace
 from connections.refusals import refuse_unknown
 from oauthflow.models import AuthorizationRequest
+from oauthflow.protocol.unattended import LONGEST_ASSERTION, SubjectTokenType
 
 _LONGEST_STATE: Final = 512
 _LONGEST_CODE: Final = 4096
@@ -64,6 +65,16 @@ class NewConnectionSerializer(StrictSerializer):
     """Which server, and a label where a person has several accounts there."""
 
     server = serializers.CharField(max_length=80, help_text="Slug of the server.")
+    subject_token = serializers.CharField(
+        max_length=LONGEST_ASSERTION,
+        required=False,
+        help_text="For enterprise-managed access: who the person is at the company's sign-in service. Kept sealed.",
+    )
+    subject_token_type = serializers.ChoiceField(
+        choices=[(kind.value, kind.value) for kind in SubjectTokenType],
+        required=False,
+        default=SubjectTokenType.ID_TOKEN.value,
+    )
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         # Not as an attribute of the class: every serializer has a label of its own.
@@ -106,6 +117,22 @@ class ReleasedTokenSerializer(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField(allow_null=True)
     scope = serializers.CharField()
     resource = serializers.CharField()
+
+
+class RequestToProveSerializer(StrictSerializer):
+    """One request that a client is about to send with a token that is bound to a key."""
+
+    method = serializers.ChoiceField(choices=("GET", "POST", "DELETE"))
+    url = serializers.CharField(max_length=4096, help_text="The server's address, or one below it.")
+    nonce = serializers.CharField(
+        max_length=1024, required=False, allow_blank=True, default="", help_text="`DPoP-Nonce` of its last answer."
+    )
+
+
+class ProofSerializer(serializers.Serializer[Any]):
+    """The value of the `DPoP` header for that one request."""
+
+    proof = serializers.CharField()
 
 
 class ChallengeSerializer(StrictSerializer):

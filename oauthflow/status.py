@@ -59,11 +59,13 @@ def connection_status(connection: Connection, *, now: datetime) -> ConnectionSta
     expired = expires_at is not None and expires_at <= now
     has_refresh_token = bool(tokens and tokens.refresh_token_sealed)
     is_oauth = connection.server.auth_type == McpServer.AuthType.OAUTH
-    needs_person = is_oauth and connection.status in _NEEDS_A_PERSON
+    has_ended = connection.status in _NEEDS_A_PERSON
+    comes_by_itself = connection.server.is_unattended and connection.status == Connection.Status.PENDING
+    needs_person = is_oauth and has_ended and not comes_by_itself
     return ConnectionStatus(
         connection_id=connection.pk,
         is_oauth_enabled=is_oauth,
-        has_valid_tokens=connection.status in _WORKING and tokens is not None and (not expired or has_refresh_token),
+        has_valid_tokens=connection.status in _WORKING and tokens is not None and (not expired or tokens.is_renewable),
         is_access_token_expired=expired,
         token_expires_at=expires_at,
         has_refresh_token=has_refresh_token,

@@ -15,6 +15,7 @@ urlpatterns = [
     path(_ONE, connections.ConnectionView.as_view(), name="connection"),
     path(f"{_ONE}/status", connections.ConnectionStatusView.as_view(), name="connection_status"),
     path(f"{_ONE}/token", connections.TokenView.as_view(), name="connection_token"),
+    path(f"{_ONE}/proof", connections.ProofView.as_view(), name="connection_proof"),
     path(f"{_ONE}/refresh", connections.RefreshView.as_view(), name="connection_refresh"),
     path(f"{_ONE}/revoke", connections.RevokeView.as_view(), name="connection_revoke"),
     path(f"{_ONE}/challenge", connections.ChallengeView.as_view(), name="connection_challenge"),

@@ -20,10 +20,22 @@ _SHARED_CLIENT: Final = (
     "somebody's own."
 )
 
+_WITHOUT_A_PERSON: Final = (
+    "Usually a person signs in. <strong>By itself</strong>, the site uses the client entered below. "
+    "<strong>Enterprise-managed</strong>, the company's sign-in service, an entry of its own here, vouches for the "
+    "person, and the client below presents that. <strong>Workload identity</strong> presents the platform's JWT and "
+    "needs no client. DPoP binds tokens to a key of each connection."
+)
+
 _SERVER: Final = ("name", "slug", "description", "url", "transport", "auth_type", "status", "documentation_url")
+_GRANT: Final = (
+    "grant_type", "identity_provider", "assertion_source", "new_assertion", "clear_assertion",
+    "dpop_bound_access_tokens",
+)  # fmt: skip
 _SIGN_IN: Final = ("issuer", "scopes", "metadata_ttl_minutes", "profile", "registration")
 _CLIENT: Final = (
-    "address_to_register", "client_id", "new_client_secret", "clear_client_secret", "token_endpoint_auth_method",
+    "address_to_register", "client_id", "new_client_secret", "clear_client_secret", "new_client_private_key",
+    "clear_client_private_key", "token_endpoint_auth_method",
 )  # fmt: skip
 _FIXED: Final = ("header_name", "new_static_credential", "clear_static_credential")
 _PROGRAM: Final = ("command", "arguments", "new_environment", "clear_environment")
@@ -46,6 +58,7 @@ def fieldsets(server: McpServer | None) -> Fieldsets:
             "fields": _SIGN_IN, "classes": ("for-oauth",),
             "description": "All of this may stay as it is for a server that follows the specification.",
         }),
+        ("How access is obtained", {"fields": _GRANT, "classes": ("for-oauth",), "description": _WITHOUT_A_PERSON}),
         ("Fallback client", {"fields": _CLIENT, "classes": ("for-oauth",), "description": _SHARED_CLIENT}),
         ("Fixed credential", {
             "fields": _FIXED, "classes": ("for-fixed",),
@@ -60,7 +73,7 @@ def fieldsets(server: McpServer | None) -> Fieldsets:
         }),
     ]  # fmt: skip
     if settings.STDIO_SERVERS_ALLOWED or (server and server.transport == McpServer.Transport.STDIO):
-        parts.insert(5, ("Local program", {"fields": _PROGRAM, "classes": ("for-program",)}))
+        parts.insert(6, ("Local program", {"fields": _PROGRAM, "classes": ("for-program",)}))
     return [(name, {**part, "fields": _that_make_sense(part["fields"], server)}) for name, part in parts]
 
 

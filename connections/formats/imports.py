@@ -73,7 +73,8 @@ def import_servers(
     result = ImportResult(content.format, dry_run, problems=list(content.problems))
     order = _Order(actor, client, now, update)
     seen: dict[str, str] = {}
-    for entry in content.entries:
+    # Entries that others refer to go first.
+    for entry in sorted(content.entries, key=lambda one: bool(one.values.get("identity_provider"))):
         other = seen.setdefault(entry.slug, entry.name)
         if other is not entry.name:
             result.problems.append(Remark(entry.name, f"{other!r} has the same slug, {entry.slug}"))

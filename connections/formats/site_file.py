@@ -12,6 +12,8 @@ MARKER: Final = "mcp_oauth_site"
 VERSION: Final = 1
 _MARKS: Final = {
     "client_secret_set": "client_secret",
+    "client_private_key_set": "client_private_key",
+    "assertion_set": "assertion",
     "static_credential_set": "static_credential",
     "environment_set": "environment",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from django.db import DatabaseError
@@ -19,14 +20,18 @@ from audit.record import entry
 from connections.authentication import acting_client
 from connections.models import Connection
 from connections.models.api_token import ApiScope
-from connections.services import connection_for, may_connect
+from connections.services import connection_for, keep_subject_token, may_connect
 from oauthflow.error_responses import RETRY_AFTER_SECONDS
 from oauthflow.flows.access_token import usable_access_token
+from oauthflow.flows.connect_unattended import connect_unattended
+from oauthflow.flows.prove_request import prove_request
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.report_challenge import report_challenge
 from oauthflow.flows.revoke import revoke_connection
-from oauthflow.protocol.errors import AuthorizationRequiredError
+from oauthflow.protocol.errors import AuthorizationRequiredError, InvalidRequestError
+from oauthflow.protocol.grant_types import GrantType
 from oauthflow.protocol.retry_after import ServerUnavailableError
+from oauthflow.protocol.secret import Secret
 from oauthflow.serializers import (
     ChallengeAnswerSerializer,
     ChallengeSerializer,
@@ -35,8 +40,10 @@ from oauthflow.serializers import (
     ConnectionStatusSerializer,
     NewConnectionSerializer,
     NothingSerializer,
+    ProofSerializer,
     ReasonSerializer,
     ReleasedTokenSerializer,
+    RequestToProveSerializer,
 )
 from oauthflow.status import connection_status
 
@@ -63,7 +70,9 @@ class ConnectionsView(RestView):
 
     @extend_schema(
         operation_id="connections_create", summary="Make a connection to a server, or find the one there is",
-        request=NewConnectionSerializer, responses={200: ConnectionSerializer, 201: ConnectionSerializer, **REFUSALS},
+        description="Where no person has to sign in, the connection is active when this answers.",
+        request=NewConnectionSerializer,
+        responses={200: ConnectionSerializer, 201: ConnectionSerializer, **REFUSALS, **NEEDS_PERSON},
     )  # fmt: skip
     def post(self, request: Request) -> Response:
         now = timezone.now()
@@ -73,7 +82,19 @@ class ConnectionsView(RestView):
             raise PermissionDenied("Everybody shares one connection to this server; an administrator makes it.")
         connection = connection_for(self.person, server, label=wanted["label"], actor=self.person)
         is_new = connection.created_at >= now
+        if server.is_unattended and (connection.status != Connection.Status.ACTIVE or "subject_token" in wanted):
+            try:
+                self._obtain(connection, wanted, now=now)
+            except AuthorizationRequiredError as error:
+                return authorization_required(error, connection=connection, user=self.person, now=now)
         return Response(ConnectionSerializer(connection).data, status=201 if is_new else 200)
+
+    def _obtain(self, connection: Connection, wanted: dict[str, Any], *, now: datetime) -> None:
+        if "subject_token" in wanted:
+            if connection.server.grant_type != GrantType.TOKEN_EXCHANGE:
+                raise InvalidRequestError("a subject token is of use for enterprise-managed access only")
+            keep_subject_token(connection, Secret(wanted["subject_token"]), kind=wanted["subject_token_type"])
+        connect_unattended(connection, actor=self.person, now=now)
 
 
 class ConnectionView(RestView):
@@ -159,6 +180,25 @@ def _keep_record(release: Entry) -> None:
         append_or_defer([release])
     except DatabaseError as error:
         raise ServerUnavailableError("the release cannot be recorded", retry_after=RETRY_AFTER_SECONDS) from error
+
+
+class ProofView(RestView):
+    """A proof for a request with a released token that is bound to a key. RFC 9449 §7."""
+
+    required_scopes: ClassVar = {"POST": ApiScope.TOKENS_RELEASE}
+
+    @extend_schema(
+        operation_id="connections_proof", summary="Prove one request to the server with a token of type DPoP",
+        request=RequestToProveSerializer, responses={200: ProofSerializer, **REFUSALS, **NEEDS_PERSON},
+    )  # fmt: skip
+    def post(self, request: Request, connection_id: str) -> Response:
+        asked = said(RequestToProveSerializer, request)
+        now = timezone.now()
+        connection = usable_connection(self.person, connection_id)
+        try:
+            return Response({"proof": prove_request(connection, now=now, **asked)})
+        except AuthorizationRequiredError as error:
+            return authorization_required(error, connection=connection, user=self.person, now=now)
 
 
 class RefreshView(RestView):

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 from connections.models import FlowTrace, McpServer
 from connections.profiles import profile_of
 from oauthflow.conf import redirect_uri
-from oauthflow.protocol.errors import FlowError, NoClientError
+from oauthflow.egress import Egress
+from oauthflow.protocol.errors import FlowError, NoClientError, NotConfiguredError
+from oauthflow.protocol.grant_types import GrantType
 from oauthflow.protocol.registration import RegistrationMethod
+from oauthflow.protocol.token_endpoint import DPOP
 
 from .attempt import traced
+from .bind_tokens import wanted_token_type
+from .connect_unattended import unattended_terms
 from .discover import Discovered, discover
 from .mix_up import is_exposed, require_iss
+from .refresh.assertions import platform_assertion
 from .register_client import registration_method
 
 if TYPE_CHECKING:
@@ -45,8 +51,12 @@ def check_server(server: McpServer, *, user: User | None, now: datetime) -> Flow
     try:
         with traced(server, kind=FlowTrace.Kind.CHECK, user=user) as http:
             found = discover(server, http=http, now=now, fresh=True)
-            require_iss(server, found)
-            verdict = _verdict(server, found)
+            verdict = _unattended_verdict(server, found, http=http, now=now) if server.is_unattended else ""
+            if not server.is_unattended:
+                require_iss(server, found)
+                verdict = _verdict(server, found)
+    except NotConfiguredError as error:
+        verdict = f"{error.message} {error.detail.capitalize()}."
     except NoClientError as error:
         verdict = f"{error.message} {error.detail} {_what_to_register(server)}"
     except FlowError:
@@ -70,6 +80,19 @@ def _verdict(server: McpServer, found: Discovered) -> str:
     if is_exposed(server, found):
         said.append(_EXPOSED)
     return " ".join([*said, profile_of(server.profile).note]).strip()
+
+
+def _unattended_verdict(server: McpServer, found: Discovered, *, http: Egress, now: datetime) -> str:
+    """Say whether access can be asked for; nothing is asked for, so what the service thinks of it stays open."""
+    terms = unattended_terms(server, found, http=http, now=now)
+    if server.grant_type == GrantType.JWT_BEARER:
+        platform_assertion(server, now=now)
+    said = [f"Nobody has to sign in: access comes from {found.issuer} by {server.get_grant_type_display()}."]
+    if terms.client_id:
+        said.append(f"This site is {terms.client_id} there and authenticates by {terms.auth_method}.")
+    if wanted_token_type(server, found) == DPOP:
+        said.append("Tokens are bound to a key of each connection (DPoP).")
+    return " ".join(said)
 
 
 def _what_to_register(server: McpServer) -> str:

@@ -44,9 +44,11 @@ def report_challenge(
     # Where the server's metadata is, a client only claims: another address would count for everybody. U11.
     challenge = replace(bearer_challenge(www_authenticate) or BearerChallenge(), resource_metadata=None)
     if status == 401:
-        if _refreshed(connection, now=now):
+        if challenge.error == "use_dpop_nonce" or _refreshed(connection, now=now):
             return ChallengeAnswer("retry")
     elif not _asks_for_more_scope(connection, challenge, status=status):
+        return ChallengeAnswer("give_up")
+    if not connection.server.has_sign_in:
         return ChallengeAnswer("give_up")
     if _fruitless_attempts(connection, challenge, now=now) >= configuration().step_up_limit:
         return ChallengeAnswer("give_up")

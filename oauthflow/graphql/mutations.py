@@ -14,6 +14,7 @@ from connections.models import Connection
 from connections.models.api_token import ApiScope
 from oauthflow.error_responses import graphql_payload
 from oauthflow.flows.call_tools import ScopeRequiredError, call_tool, list_tools
+from oauthflow.flows.connect_unattended import connect_unattended
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.revoke import revoke_connection
 from oauthflow.flows.start_authorization import (
@@ -75,8 +76,15 @@ def _failed(error: FlowError, *, started: StartedAuthorization | None = None) ->
 
 def _initiate(user: User, wanted: dict[str, Any], now: datetime) -> Answer:
     managed_connection(user, wanted["connection_id"])
+    connection = usable_connection(user, wanted["connection_id"])
+    if connection.server.is_unattended:
+        try:
+            connect_unattended(connection, actor=user, now=now)
+        except AuthorizationRequiredError as error:
+            return _person_needed(error, connection=connection, user=user, now=now)
+        return {"used_dynamic_registration": False}
     started = start_authorization(
-        usable_connection(user, wanted["connection_id"]),
+        connection,
         user=user,
         now=now,
         additional_scopes=_text(wanted, "additional_scopes", longest=_LONGEST_SCOPE),

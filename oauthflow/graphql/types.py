@@ -64,8 +64,8 @@ class MCPServer(DjangoObjectType):
         model = McpServer
         name = "MCPServer"
         fields = (
-            "id", "name", "slug", "description", "url", "transport", "auth_type", "issuer", "scopes",
-            "connection_policy", "gateway_enabled", "status", "documentation_url",
+            "id", "name", "slug", "description", "url", "transport", "auth_type", "grant_type", "issuer",
+            "scopes", "connection_policy", "gateway_enabled", "status", "documentation_url",
         )  # fmt: skip
         convert_choices_to_enum = False
         use_connection = True

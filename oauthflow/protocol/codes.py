@@ -64,6 +64,7 @@ REASONS: dict[str, str] = {
     "refresh_outcome_lost": "This site was stopped while it renewed the access, and lost it. Please reconnect.",
     "refresh_quarantined": "Renewing the access fails for a reason on this site. An administrator has to look.",
     "user_deactivated": "The account of its owner here was deactivated.",
+    "identity_required": "The company's sign-in service has to vouch for this. Please sign in there.",
     "insufficient_scope": "The server asks for more permissions than were given. Please reconnect.",
 }
 

@@ -49,6 +49,8 @@ def filled_in(**changed: object) -> dict[str, Any]:
         "name": "Notes", "slug": "notes", "description": "", "url": "https://notes.example.com/mcp",
         "transport": "streamable_http", "auth_type": "oauth", "status": "active", "documentation_url": "",
         "issuer": "", "scopes": "", "metadata_ttl_minutes": "1440", "profile": "", "registration": "auto",
+        "grant_type": "authorization_code", "identity_provider": "", "assertion_source": "",
+        "dpop_bound_access_tokens": "auto",
         "client_id": "", "token_endpoint_auth_method": "auto", "header_name": "X-API-Key",
         "connection_policy": "personal", "request_timeout_seconds": "60", "resource_mode": "auto", "resource": "",
         "accepted_issuer": "", "authorization_endpoint": "", "token_endpoint": "", "revocation_endpoint": "",

@@ -177,7 +177,8 @@ def test_trouble_of_the_service_costs_a_pause_only(world: World, robot: McpServe
 def test_disconnected_stays_disconnected_until_somebody_connects(
     world: World, robot: McpServer, alice: User, now: datetime
 ) -> None:
-    connection = revoke_connection(connected(world, alice, now=now), actor=alice, reason="", now=now)
+    connection = connected(world, alice, now=now)
+    revoke_connection(connection, actor=alice, reason="", now=now)
     asked = len(world.authorization_server.unattended_requests)
     with pytest.raises(GrantRefusedError):
         usable_access_token(connection, now=now)
