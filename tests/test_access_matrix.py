@@ -80,6 +80,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "DELETE /api/v1/connections/{connection_id}": Operation(ApiScope.CONNECTIONS_WRITE),
     "GET /api/v1/connections/{connection_id}/status": Operation(ApiScope.CONNECTIONS_READ),
     "POST /api/v1/connections/{connection_id}/token": Operation(ApiScope.TOKENS_RELEASE),
+    "POST /api/v1/connections/{connection_id}/proof": Operation(
+        ApiScope.TOKENS_RELEASE, lambda named: {"method": "POST", "url": "https://mcp.example/mcp"}
+    ),
     "POST /api/v1/connections/{connection_id}/refresh": Operation(ApiScope.CONNECTIONS_WRITE),
     "POST /api/v1/connections/{connection_id}/revoke": Operation(ApiScope.CONNECTIONS_WRITE),
     "POST /api/v1/connections/{connection_id}/challenge": Operation(

@@ -40,6 +40,7 @@ class Attempt:
         owner: The name in the lease; empty before the claim.
         claimed_at: Monotonic seconds, before the claim was asked for.
         is_recovery: Whether somebody else claimed the same token and never said how it ended.
+        asks_issuer: Whether the issuer of the tokens is being asked, and not the company's sign-in service first.
     """
 
     token_set: TokenSet
@@ -49,6 +50,7 @@ class Attempt:
     owner: str = ""
     claimed_at: float = 0.0
     is_recovery: bool = False
+    asks_issuer: bool = True
 
     @property
     def is_given_up(self) -> bool:

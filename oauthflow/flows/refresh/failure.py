@@ -39,7 +39,8 @@ def settle(attempt: Attempt, error: FlowError) -> None:
         AuthorizationRequiredError: The grant has ended.
         FlowError: The error itself, in all other cases.
     """
-    note_failure(attempt.token_set, error, now=attempt.now)
+    if attempt.asks_issuer:
+        note_failure(attempt.token_set, error, now=attempt.now)
     if not isinstance(error, GrantRefusedError) or _is_doubtful(attempt):
         pause(attempt, error)
         raise error
@@ -62,7 +63,8 @@ def quarantine(token_set: TokenSet, *, now: datetime) -> None:
 def _is_doubtful(attempt: Attempt) -> bool:
     """Whether the server refuses so many that it is more likely wrong than right. A lost race is no refusal."""
     current = TokenSet.objects.filter(pk=attempt.token_set.pk, generation=attempt.token_set.generation)
-    return not attempt.is_recovery and current.exists() and not may_end_grant(attempt.token_set, now=attempt.now)
+    is_said_by_issuer = attempt.asks_issuer and not attempt.is_recovery
+    return is_said_by_issuer and current.exists() and not may_end_grant(attempt.token_set, now=attempt.now)
 
 
 def end(attempt: Attempt, *, reason: str, cause: FlowError | None = None) -> None:

@@ -223,8 +223,9 @@ def _exchange(attempt: Attempt, request: Request | None, *, reservation: spool.R
 
 def _with_identity(attempt: Attempt, *, http: Egress) -> Request:
     """The first of two requests; the second goes only where its answer still comes within the lease."""
-    token_set = attempt.token_set
+    token_set, attempt.asks_issuer = attempt.token_set, False
     request = request_with_identity(token_set, http=http, now=attempt.now)
+    attempt.asks_issuer = True
     if not time.monotonic() < attempt.send_before():
         raise ResponseTimeoutError("the sign-in service took too long to vouch; nothing was sent to the server's own")
     return bound(request, token_set.connection, token_type=token_set.token_type)
