@@ -15,16 +15,17 @@ FORM_ONLY: Final = frozenset({f"{verb}_{name}" for verb in ("new", "clear") for 
 """Boxes that belong to the form and not to the row."""
 
 _SHARED_CLIENT: Final = (
-    "Needed only where a service neither registers this site by itself nor reads its metadata document. "
+    "Needed only where a service neither registers this site by itself nor reads its metadata document, and for access "
+    "without a person. "
     "<strong>One client for everybody:</strong> all people who connect to this server use it, so it must not be "
     "somebody's own."
 )
 
 _WITHOUT_A_PERSON: Final = (
-    "Usually a person signs in. <strong>By itself</strong>, the site uses the client entered below. "
-    "<strong>Enterprise-managed</strong>, the company's sign-in service, an entry of its own here, vouches for the "
-    "person, and the client below presents that. <strong>Workload identity</strong> presents the platform's JWT and "
-    "needs no client. DPoP binds tokens to a key of each connection."
+    "Usually from a person who signs in. <strong>This site by itself</strong> uses the client entered below (client "
+    "credentials). <strong>The company's sign-in</strong>, an entry of its own here, vouches for the person, and the "
+    "client below presents that (enterprise-managed). <strong>Workload identity</strong> presents the platform's JWT "
+    "and needs no client. Binding by DPoP makes a stolen token useless; <em>always</em> refuses plain tokens."
 )
 
 _SERVER: Final = ("name", "slug", "description", "url", "transport", "auth_type", "status", "documentation_url")

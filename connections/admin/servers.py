@@ -133,6 +133,10 @@ class McpServerAdmin(_ServerAdmin):
         made = super().get_form(request, obj, change=change, **kwargs)
         if issubclass(made, McpServerForm):
             made.actor = _person(request)
+        if widget := getattr(made.base_fields.get("identity_provider"), "widget", None):
+            # The entries have their own pages; no pop-ups beside the choice.
+            widget.can_add_related = widget.can_change_related = False
+            widget.can_view_related = widget.can_delete_related = False
         return made
 
     @admin.display(description="redirect URI to register there")

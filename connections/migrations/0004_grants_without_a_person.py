@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
             field=models.CharField(
                 choices=[
                     ("auto", "Where the server asks for it"),
-                    ("always", "Always; refuse plain bearer tokens"),
+                    ("always", "Always"),
                     ("never", "Never"),
                 ],
                 db_default="auto",
@@ -78,13 +78,13 @@ class Migration(migrations.Migration):
             name="grant_type",
             field=models.CharField(
                 choices=[
-                    ("authorization_code", "A person signs in (authorization code)"),
-                    ("client_credentials", "This site by itself (client credentials)"),
+                    ("authorization_code", "A person who signs in"),
+                    ("client_credentials", "This site by itself"),
                     (
                         "token_exchange",
-                        "The company's sign-in vouches for the person (enterprise-managed, token exchange)",
+                        "The company's sign-in",
                     ),
-                    ("jwt_bearer", "The platform vouches for this site (workload identity, JWT bearer)"),
+                    ("jwt_bearer", "Workload identity"),
                 ],
                 db_default="authorization_code",
                 default="authorization_code",

@@ -86,17 +86,14 @@ class McpServer(models.Model):
         DYNAMIC = RegistrationMethod.DYNAMIC.value, "Dynamic client registration"
 
     class Grant(models.TextChoices):
-        AUTHORIZATION_CODE = GrantType.AUTHORIZATION_CODE.value, "A person signs in (authorization code)"
-        CLIENT_CREDENTIALS = GrantType.CLIENT_CREDENTIALS.value, "This site by itself (client credentials)"
-        TOKEN_EXCHANGE = (
-            GrantType.TOKEN_EXCHANGE.value,
-            "The company's sign-in vouches for the person (enterprise-managed, token exchange)",
-        )
-        JWT_BEARER = GrantType.JWT_BEARER.value, "The platform vouches for this site (workload identity, JWT bearer)"
+        AUTHORIZATION_CODE = GrantType.AUTHORIZATION_CODE.value, "A person who signs in"
+        CLIENT_CREDENTIALS = GrantType.CLIENT_CREDENTIALS.value, "This site by itself"
+        TOKEN_EXCHANGE = GrantType.TOKEN_EXCHANGE.value, "The company's sign-in"
+        JWT_BEARER = GrantType.JWT_BEARER.value, "Workload identity"
 
     class DpopBinding(models.TextChoices):
         AUTO = "auto", "Where the server asks for it"
-        ALWAYS = "always", "Always; refuse plain bearer tokens"
+        ALWAYS = "always", "Always"
         NEVER = "never", "Never"
 
     class ResourceMode(models.TextChoices):

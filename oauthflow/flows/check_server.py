@@ -87,7 +87,7 @@ def _unattended_verdict(server: McpServer, found: Discovered, *, http: Egress, n
     terms = unattended_terms(server, found, http=http, now=now)
     if server.grant_type == GrantType.JWT_BEARER:
         platform_assertion(server, now=now)
-    said = [f"Nobody has to sign in: access comes from {found.issuer} by {server.get_grant_type_display()}."]
+    said = [f"Nobody has to sign in there: {found.issuer} gives access by {server.grant_type}."]
     if terms.client_id:
         said.append(f"This site is {terms.client_id} there and authenticates by {terms.auth_method}.")
     if wanted_token_type(server, found) == DPOP:

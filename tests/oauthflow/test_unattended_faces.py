@@ -239,7 +239,7 @@ def test_the_check_says_how_access_is_obtained_and_asks_for_none(
 ) -> None:
     trace = check_server(robot, user=administrator, now=now)
     assert trace.ok
-    assert "Nobody has to sign in" in trace.verdict
+    assert "gives access by client_credentials" in trace.verdict
     assert "robot" in trace.verdict
     assert world.authorization_server.unattended_requests == []
 
