@@ -155,7 +155,8 @@ def test_a_new_target_has_to_be_confirmed_and_then_stops_the_connections(
 
 
 def test_every_target_field_is_tried_above() -> None:
-    assert TARGET_FIELDS - set(NEW_TARGETS) == {"authorization_endpoint", "token_endpoint"}
+    # The identity provider is tried in tests/oauthflow/test_unattended_faces.py.
+    assert TARGET_FIELDS - set(NEW_TARGETS) == {"authorization_endpoint", "token_endpoint", "identity_provider"}
 
 
 def test_endpoints_set_by_hand_are_a_new_target_too(granted: Connection, administrator: User, now: datetime) -> None:

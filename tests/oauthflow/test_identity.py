@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 from django.contrib.auth.models import User
 
+from connections.leases import lease_for_refresh
 from connections.models import Connection, McpServer, TokenSet
-from connections.services import connection_for, keep_subject_token, lease_for_refresh
+from connections.services import connection_for, keep_subject_token
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.connect_unattended import connect_unattended
