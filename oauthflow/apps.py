@@ -10,11 +10,14 @@ class OauthflowConfig(AppConfig):
 
     def ready(self) -> None:
         from audit.listeners import APPENDED
+        from connections.sealed_stores import register_store
 
         from .events import tell_appended
         from .flows.held_grant import give_back_deleted
+        from .flows.refresh.sealed_spool import SealedSpool
 
         APPENDED.connect(tell_appended, dispatch_uid="oauthflow.events")
+        register_store(SealedSpool())
 
         # Another account's tokens that wait for a decision go with their request, and must not stay good elsewhere.
         pre_delete.connect(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.db.backends.sqlite3.base import DatabaseOperations
+from pytest_django import Settings
 
 from audit.correlation import begin_correlation
 from oauthflow.egress import blocking
@@ -38,6 +40,13 @@ def _own_correlation() -> None:
     """Each test begins like a request of its own: nobody acts yet, and nobody has attempted anything."""
     begin_correlation()
     caches["default"].clear()
+
+
+@pytest.fixture(autouse=True)
+def _own_spool(settings: Settings) -> None:
+    """Answers that the tests before have kept are of rows and keys that nobody knows any more."""
+    for path in (Path(settings.DATA_DIR) / "spool").glob("*"):
+        path.unlink()
 
 
 @pytest.fixture

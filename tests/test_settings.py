@@ -18,6 +18,7 @@ from mcp_oauth_site.keys import KEYS_FILE, load_keys, new_keys, prepare_data_dir
 
 ROOT = Path(__file__).parent.parent
 ZEROS = base64.urlsafe_b64encode(bytes(32)).decode()
+CUT_SHORT = new_keys().field_encryption_key[0][:-5]
 TYPED = base64.urlsafe_b64encode(b"this is my very secret key 12345").decode()
 
 
@@ -44,6 +45,8 @@ def _start(variables: dict[str, str], folder: Path, *arguments: str) -> subproce
         ("FIELD_ENCRYPTION_KEY", "not a key"),
         ("FIELD_ENCRYPTION_KEY", ZEROS),
         ("FIELD_ENCRYPTION_KEY", TYPED),
+        ("FIELD_ENCRYPTION_KEY", f"{CUT_SHORT},{new_keys().field_encryption_key[0]}"),
+        ("FIELD_ENCRYPTION_KEY", f"{new_keys().field_encryption_key[0]},{CUT_SHORT}"),
         ("AUDIT_KEYS", ""),
         ("AUDIT_KEYS", ZEROS),
         ("SIGNING_KEYS", ""),

@@ -61,7 +61,7 @@ def _replay(path: Path) -> int:
         _report(path, missing)
     done = store_renewals(open_ones, replayed_by="") if open_ones else set()
     if spool.is_old(path) and len(done) == len(missing) and None not in lines:
-        path.unlink(missing_ok=True)
+        spool.remove(path)
     return len(done)
 
 

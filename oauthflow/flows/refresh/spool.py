@@ -6,10 +6,12 @@ stops us before a token is spent. An answer is safe once the file carries its fi
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -153,12 +155,35 @@ def lines_of(path: Path) -> Iterator[Renewal | None]:
 
 def forget(renewal: Renewal) -> None:
     """Remove an answer that nobody may apply: the grant was taken away while it was on its way."""
+    forgotten = (renewal.id, renewal.lease_owner)
     own = folder() / name_of(renewal.id, generation=renewal.generation)
     for path in (own, *folder().glob(f"{_BATCH}.*{_ANSWER}")):
-        kept = list(readable(path))
-        others = [one for one in kept if (one.id, one.lease_owner) != (renewal.id, renewal.lease_owner)]
-        if len(others) < len(kept):
-            _rewrite(path, others)
+        change(path, lambda one: None if (one.id, one.lease_owner) == forgotten else one)
+
+
+def change(path: Path, changed: Callable[[Renewal], Renewal | None]) -> None:
+    """Replace or remove answers of a file, at once or not at all; who else changes or removes files waits.
+
+    Args:
+        path: The file; nothing happens where it is gone.
+        changed: Says for each answer what is to stand there, None for nothing. A line that does not open stays.
+    """
+    with _alone():
+        try:
+            before = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except FileNotFoundError:
+            return
+        after = [line for line in (_changed(line, changed) for line in before) if line is not None]
+        if not after:
+            path.unlink()
+        elif after != before:
+            _replace(path, after)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that is old and written."""
+    with _alone():
+        path.unlink(missing_ok=True)
 
 
 def is_old(path: Path) -> bool:
@@ -180,14 +205,37 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-def _rewrite(path: Path, renewals: Sequence[Renewal]) -> None:
-    if not renewals:
-        path.unlink(missing_ok=True)
-        return
+def _changed(line: str, changed: Callable[[Renewal], Renewal | None]) -> str | None:
+    try:
+        renewal = read_renewal(line)
+    except RenewalUnreadableError:
+        return line
+    anew = changed(renewal)
+    return line if anew is renewal else anew and anew.as_line()
+
+
+def _replace(path: Path, lines: Sequence[str]) -> None:
+    """The file keeps its age."""
+    age = path.stat().st_mtime
     anew = path.with_name(f"{secrets.token_hex(12)}{_RESERVED}")
-    anew.touch(mode=0o600)
-    anew.write_text("".join(f"{renewal.as_line()}\n" for renewal in renewals), encoding="utf-8")
+    with os.fdopen(os.open(anew, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+        file.flush()
+        os.utime(file.fileno(), (age, age))
+        os.fsync(file.fileno())
     os.replace(anew, path)
+    _sync_folder()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One at a time changes or removes files, of all processes on this machine."""
+    opened = os.open(folder(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _batch_name() -> str:
