@@ -2,7 +2,7 @@
 
 from .addresses import Allowance, parse_allowance, require_url
 from .asynchronous import guarded_client_factory, guarded_http_client
-from .blocking import NOISY_LOGGERS
+from .blocking import NOISY_LOGGERS, leave_database
 from .exchange import Egress
 from .limits import Limits
 from .resolve import judge_url
@@ -18,6 +18,7 @@ __all__ = [
     "guarded_client_factory",
     "guarded_http_client",
     "judge_url",
+    "leave_database",
     "open_sender",
     "parse_allowance",
     "require_url",

@@ -29,7 +29,7 @@ from ..protocol.trace import Trace
 from ..protocol.urls import ParsedUrl
 from ..spans import span
 from .addresses import Allowance, require_url
-from .blocking import GuardedOAuth2Session, GuardedSession, lower_case_headers, require_no_transaction
+from .blocking import GuardedOAuth2Session, GuardedSession, leave_database, lower_case_headers
 from .limits import Budget, Limits, spending
 from .proofs import note_nonce, sent_with_proof
 from .signals import tell_request_done
@@ -69,7 +69,7 @@ class Egress:
 
         Spec: RFC 9110 §15.4. U-01, U-04.
         """
-        require_no_transaction()
+        leave_database()
         budget = Budget(limits)
         redirects = 0
         while True:
@@ -134,7 +134,7 @@ class Egress:
 
         Spec: RFC 6749 §4.1.3, §6.
         """
-        require_no_transaction()
+        leave_database()
         grant_type = (request.form or {}).get("grant_type", "")
         bounds = limits or (Limits.REFRESH if grant_type == "refresh_token" else Limits.TOKEN)
         if grant_type not in _GRANTS_OF_LIBRARY:

@@ -8,7 +8,7 @@ import requests
 
 from ..protocol.errors import FlowError
 from .addresses import Allowance, require_url
-from .blocking import GuardedSession, require_no_transaction
+from .blocking import GuardedSession, leave_database
 from .limits import Budget, Limits, spending
 
 ProviderUnreachableError = requests.RequestException
@@ -25,7 +25,7 @@ class IdentityProviderSession(GuardedSession):
             ProviderUnreachableError: The address may not be contacted, or there was no such answer in time. It holds
                 nothing of request or answer.
         """
-        require_no_transaction()
+        leave_database()
         try:
             allowed = require_url(url if isinstance(url, str) else url.decode(), allowed=Allowance.current())
             with spending(Budget(Limits.TOKEN)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from connections.models import Connection
 from connections.services import require_reauthorization
+from oauthflow.egress import leave_database
 from oauthflow.egress.mcp_client import McpRefusedError, TokenRefusedError, with_mcp_client
 from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
 from oauthflow.protocol.errors import AuthorizationRequiredError, MalformedResponseError
@@ -91,6 +92,7 @@ def _run(connection: Connection, operation: Callable[[Client], Awaitable[Result]
 
 
 def _sent(prepared: PreparedRequest, operation: Callable[[Client], Awaitable[Result]]) -> Result:
+    leave_database()
     client = with_mcp_client(prepared.target, headers=prepared.headers, dpop=prepared.dpop, operation=operation)
     return asyncio.run(client)
 

@@ -1,22 +1,27 @@
 """A process is killed at an exact point of a refresh: what is lost, what is sent twice. Faults F01, F02, F09.
 
-The short form kills 28 processes. `CHAOS_KILLS=1000 scripts/test tests/chaos` is the long one.
+The short form kills 28 processes in single refreshes and 5 in runs over many. The long one:
+`CHAOS_KILLS=1000 CHAOS_CROWD=50,50,20 scripts/test tests/chaos`.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.models import AuditRecord
+from connections.leases import IN_FLIGHT_PER_ISSUER
 from connections.models import Connection, TokenSet
 from oauthflow.flows.refresh import refresh_connection
+from oauthflow.flows.refresh.batch import Outcome
 from oauthflow.flows.refresh.recovery import recover_abandoned
 from oauthflow.flows.refresh.watch import SECONDS
 from oauthflow.flows.refresh_due import refresh_due
@@ -26,11 +31,13 @@ from tests.product import free_port
 
 from .conftest import Victims
 from .grants import make_grants, seen, strict_server
-from .victim import PHASES
+from .victim import BATCH_PHASES, PHASES
 
 pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
 
+CALLERS, CONNECTIONS, ROTATIONS = map(int, os.environ.get("CHAOS_CROWD", "10,5,3").split(","))
 ROUNDS = max(2, int(os.environ.get("CHAOS_KILLS", "28")) // (2 * len(PHASES)))
+BATCH_ROUNDS = max(1, ROUNDS // 20)
 AT_RISK = frozenset({"sent", "answer in socket", "answer read"})
 
 
@@ -79,16 +86,69 @@ def test_nothing_is_lost_before_sending_and_after_spooling_and_elsewhere_only_wi
 @fault("F02")
 def test_of_two_processes_with_many_callers_each_token_is_used_once(victims: list[Victims]) -> None:
     with strict_server(free_port(), latency=0.05) as origin:
-        connections = make_grants(origin, [f"shared{number}" for number in range(5)], now=timezone.now())
-        for rotation in range(3):
+        connections = make_grants(origin, [f"shared{number}" for number in range(CONNECTIONS)], now=timezone.now())
+        for rotation in range(ROTATIONS):
             TokenSet.objects.update(expires_at=timezone.now(), obtained_at=timezone.now())
             for one in victims:
-                one.start("crowd 10", *(connection.pk for connection in connections))
+                one.start(f"crowd {CALLERS}", *(connection.pk for connection in connections))
             assert [one.ended() for one in victims] == ["done", "done"]
             assert TokenSet.objects.filter(generation=rotation + 2).count() == len(connections)
 
         saw = seen(origin)
-        assert (saw["requests"], saw["used_twice"], saw["parallel_same"], saw["dead"]) == (15, 0, 0, [])
+        once_each = CONNECTIONS * ROTATIONS
+        assert (saw["requests"], saw["used_twice"], saw["parallel_same"], saw["dead"]) == (once_each, 0, 0, [])
+
+
+@fault("F01")
+@pytest.mark.parametrize("phase", BATCH_PHASES)
+@pytest.mark.parametrize("grace", [10.0, 0.0])
+def test_a_run_that_is_killed_loses_no_more_than_what_was_on_its_way(
+    victims: list[Victims], phase: str, grace: float
+) -> None:
+    with strict_server(free_port(), latency=0.02, grace=grace) as origin:
+        for number in range(BATCH_ROUNDS):
+            make_grants(origin, [f"many{number}_{one}" for one in range(60)], now=timezone.now(), issuers=3)
+            victims[0].start(f"batch {phase}")
+            assert victims[0].ended() == "killed"
+            recover_abandoned(now=timezone.now())
+            # The rest was never claimed.
+            refresh_due(now=timezone.now())
+
+        lost = Connection.objects.exclude(status="active")
+        assert {one.reason for one in lost} <= {"refresh_outcome_lost"}
+        on_their_way = BATCH_ROUNDS * 3 * IN_FLIGHT_PER_ISSUER
+        assert lost.count() <= (0 if grace or phase == "claimed" else on_their_way)
+        assert not TokenSet.objects.exclude(lease_owner="").exists()
+        assert TokenSet.objects.filter(generation=2).count() == 60 * BATCH_ROUNDS - lost.count()
+        saw = seen(origin)
+        assert (saw["most_uses"] <= 2, saw["parallel_same"]) == (True, 0)
+        if phase == "claimed":
+            assert saw["used_twice"] == 0
+
+
+@fault("F03")
+@pytest.mark.parametrize(("phase", "grace"), [("claimed", 0.0), ("answer read", 60.0)])
+def test_a_frozen_process_whose_lease_ended_sends_nothing_and_overwrites_nothing(
+    victims: list[Victims], phase: str, grace: float
+) -> None:
+    with strict_server(free_port(), grace=grace) as origin:
+        (connection,) = make_grants(origin, ["frozen"], now=timezone.now())
+        victims[0].start(f"frozen {phase}", connection.pk)
+        said, _, pid = victims[0].ended().partition(" ")
+        assert said == "stopped"
+        assert recover_abandoned(now=timezone.now()) == Outcome()  # it is alive, as far as anybody can see
+        while TokenSet.objects.filter(lease_expires_at__gt=Now()).exists():
+            time.sleep(0.1)
+        refresh_connection(connection, now=timezone.now(), trigger="use")
+        kept = TokenSet.objects.values().get()
+        os.kill(int(pid), signal.SIGCONT)
+        assert victims[0].ended() == ("failed" if phase == "claimed" else "done")
+
+        assert TokenSet.objects.values().get() == kept
+        assert Connection.objects.get().status == "active"
+        assert seen(origin)["requests"] == (1 if phase == "claimed" else 2)
+        refresh_connection(connection, now=timezone.now(), trigger="request")
+        assert seen(origin)["dead"] == []
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""Refreshes connections and is killed at an exact point of it.
+"""Refreshes connections and is killed or frozen at an exact point of it.
 
-    python -m tests.chaos.victim PATH_OF_JSON_SETTINGS
+    python -m tests.chaos.victim
 
-Reads lines `PHASE CONNECTION-ID` (or `crowd COUNT ID…`), does each in a process of its own that shares nothing with the
-next, and answers with how it ended: `killed`, `done` or what it raised.
+Reads lines `COMMAND|ID…`, does each in a process of its own that shares nothing with the next, and answers with how it
+ended: `killed`, `done` or `failed`. Commands are a phase of a single refresh; `frozen PHASE`, which says `stopped PID`
+when it stands still; `batch PHASE`, one run over all that is due; `crowd COUNT`, so many callers of each connection.
 """
 
 from __future__ import annotations
@@ -16,10 +17,18 @@ from collections.abc import Callable
 from typing import Any
 
 PHASES = ("before claim", "claimed", "sent", "answer in socket", "answer read", "spooled", "committed")
+BATCH_PHASES = ("claimed", "some sent", "some answers read", "some spooled", "some stored")
+SHORT_LEASE, SHORT_REQUEST = 4, 1.0
+"""Seconds, for those that are frozen."""
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stand_still() -> None:
+    print(f"stopped {os.getpid()}", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def arm(phase: str) -> None:
@@ -44,6 +53,44 @@ def arm(phase: str) -> None:
         after(single, "keep_stored")
 
 
+def arm_batch(phase: str) -> None:
+    """Die in the middle of a run: some rows are further than others."""
+    from oauthflow.egress.token_sender import TokenSender
+    from oauthflow.flows.refresh import batch
+    from oauthflow.flows.refresh.spool import Reservation
+
+    if phase == "claimed":
+        after(batch, "claim_many")
+    elif phase == "some sent":
+        after(TokenSender, "submit", times=7)
+    elif phase == "some answers read":
+        after(TokenSender, "next", times=9)
+    elif phase == "some spooled":
+        after(Reservation, "keep", times=2)
+    elif phase == "some stored":
+        after(batch, "store_renewals", times=2)
+
+
+def freeze(phase: str) -> None:
+    """Stand still once at that point, with limits short enough to wait for."""
+    from django.conf import settings
+
+    from oauthflow.egress import Limits
+    from oauthflow.flows.refresh import keep, single
+
+    settings.MCP_OAUTH = {"lease_seconds": SHORT_LEASE}
+    Limits.REFRESH = Limits(64 * 1024, first_byte_seconds=SHORT_REQUEST, total_seconds=SHORT_REQUEST)
+    place, name = (single, "_exchange") if phase == "claimed" else (keep, "seal_renewal")
+    real = getattr(place, name)
+
+    def frozen(*args: Any, **kwargs: Any) -> Any:
+        setattr(place, name, real)
+        stand_still()
+        return real(*args, **kwargs)
+
+    setattr(place, name, frozen)
+
+
 def wait_for_answer(reader: Any) -> None:
     select.select([reader._connection], [], [], 10)
 
@@ -56,12 +103,15 @@ def before(place: Any, name: str, first: Callable[..., object] = lambda *_: None
     setattr(place, name, bomb)
 
 
-def after(place: Any, name: str) -> None:
-    real = getattr(place, name)
+def after(place: Any, name: str, *, times: int = 1) -> None:
+    real, left = getattr(place, name), [times]
 
-    def bomb(*args: Any, **kwargs: Any) -> None:
-        real(*args, **kwargs)
-        die()
+    def bomb(*args: Any, **kwargs: Any) -> Any:
+        result = real(*args, **kwargs)
+        left[0] -= result is not None or name in ("submit", "keep", "keep_stored")
+        if not left[0]:
+            die()
+        return result
 
     setattr(place, name, bomb)
 
@@ -72,8 +122,20 @@ def refresh(phase: str, pk: str) -> None:
     from connections.models import Connection
     from oauthflow.flows.refresh import refresh_connection
 
-    arm(phase)
+    if phase.startswith("frozen "):
+        freeze(phase.removeprefix("frozen "))
+    else:
+        arm(phase)
     refresh_connection(Connection.objects.get(pk=pk), now=timezone.now(), trigger="request")
+
+
+def run_batch(phase: str) -> None:
+    from django.utils import timezone
+
+    from oauthflow.flows.refresh_due import refresh_due
+
+    arm_batch(phase)
+    refresh_due(now=timezone.now())
 
 
 def crowd(count: int, ids: list[str]) -> None:
@@ -111,6 +173,8 @@ def main() -> None:
             try:
                 if command.startswith("crowd"):
                     crowd(int(command.split()[1]), rest.split())
+                elif command.startswith("batch"):
+                    run_batch(command.removeprefix("batch "))
                 else:
                     refresh(command, rest)
             except Exception as error:

@@ -211,7 +211,9 @@ def _changed(line: str, changed: Callable[[Renewal], Renewal | None]) -> str | N
     except RenewalUnreadableError:
         return line
     anew = changed(renewal)
-    return line if anew is renewal else anew and anew.as_line()
+    if anew is None:
+        return None
+    return line if anew is renewal else anew.as_line()
 
 
 def _replace(path: Path, lines: Sequence[str]) -> None:

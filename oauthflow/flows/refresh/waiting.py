@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from connections.models import Connection, TokenSet
+from oauthflow.egress import leave_database
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import AuthorizationRequiredError, ResponseTimeoutError, TransportError
 
@@ -68,6 +69,7 @@ def _wait(token_set: TokenSet, crowd: _Crowd, *, deadline: float) -> TokenSet | 
                 crowd.looking.release()
                 with crowd.changed:
                     crowd.changed.notify_all()
+        leave_database()
         with crowd.changed:
             told = crowd.changed.wait(_SHARED_SECONDS)
         if told and _has_ended(_read(token_set), token_set):
@@ -90,6 +92,7 @@ def _look(token_set: TokenSet, *, deadline: float) -> TokenSet | None:
         if looks % _LOOKS_BETWEEN_PROBES == 0 and watch.is_dead():
             return current
         looks += 1
+        leave_database()
         time.sleep(_POLL_SECONDS)
     raise _too_long()
 
