@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 from audit.look_only import LookOnlyAdmin, badge, document, moment, nothing
 
 from ..forms import sealed_state
-from ..models import AuthorizationServer, ClientRegistration, FlowTrace, ServerDiscovery
+from ..models import AuthorizationServer, ClientRegistration, FlowTrace, Revocation, ServerDiscovery
 from .badges import reason_in_words, trace_badge
 
 
@@ -118,6 +118,51 @@ class ServerDiscoveryAdmin(LookOnlyAdmin):
     @admin.display(description="resource metadata")
     def published(self, discovery: ServerDiscovery) -> SafeString:
         return document(discovery.resource_document)
+
+
+@admin.register(Revocation)
+class RevocationAdmin(LookOnlyAdmin):
+    """What ended here, and how far its service was told; kept for a week after its end."""
+
+    list_display = ("what", "server", "issuer", "state", "attempts", "next", "created")
+    list_display_links = ("what",)
+    list_filter = ("outcome", "kind")
+    search_fields = ("server", "issuer", "connection_id", "reason")
+    fields = (
+        "what", "server", "issuer", "endpoint", "state", "attempts", "why", "next", "given_up", "reason",
+        "connection_id", "created", "ended",
+    )  # fmt: skip
+
+    @admin.display(description="what", ordering="kind")
+    def what(self, revocation: Revocation) -> str:
+        return revocation.get_kind_display()
+
+    @admin.display(description="at the service", ordering="outcome")
+    def state(self, revocation: Revocation) -> SafeString:
+        if revocation.finished_at is None:
+            return badge("Not told yet", tone="warn")
+        tones = {Revocation.Outcome.REVOKED.value: "good", Revocation.Outcome.GIVEN_UP.value: "bad"}
+        return badge(revocation.get_outcome_display(), tone=tones.get(revocation.outcome, ""))
+
+    @admin.display(description="why not yet")
+    def why(self, revocation: Revocation) -> str:
+        return reason_in_words(revocation.last_error) or nothing()
+
+    @admin.display(description="next try", ordering="next_attempt_at")
+    def next(self, revocation: Revocation) -> SafeString:
+        return moment(revocation.next_attempt_at)
+
+    @admin.display(description="given up")
+    def given_up(self, revocation: Revocation) -> SafeString:
+        return moment(revocation.give_up_at if revocation.finished_at is None else None)
+
+    @admin.display(description="ended here", ordering="created_at")
+    def created(self, revocation: Revocation) -> SafeString:
+        return moment(revocation.created_at)
+
+    @admin.display(description="over")
+    def ended(self, revocation: Revocation) -> SafeString:
+        return moment(revocation.finished_at)
 
 
 @admin.register(FlowTrace)

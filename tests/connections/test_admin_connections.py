@@ -9,11 +9,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from audit.models import AuditRecord
-from connections.models import ApiToken, Connection, FlowTrace, McpServer, TokenSet
+from connections.models import ApiToken, Connection, FlowTrace, McpServer, Revocation, TokenSet
 from connections.services import shared_connection
+from oauthflow.flows.revoke import revoke_connection
 from oauthflow.models import AuthorizationRequest
+from tests.fakes.internet import Answer
 from tests.fakes.world import World
 
 Permit = Callable[..., User]
@@ -181,3 +184,20 @@ def test_api_tokens_are_filtered_by_validity(
     ApiToken.objects.create(user=alice, name="new", token_hash="2")
     shown = admin.get("/admin/connections/apitoken/", {"valid": valid} if valid else {})
     assert {token.name for token in shown.context["cl"].result_list} == names
+
+
+def test_what_services_were_told_is_listed_without_secrets(
+    admin: Client, world: World, connected: Connection, alice: User
+) -> None:
+    world.authorization_server.revocation_answer = Answer(503)
+    revoke_connection(connected, actor=alice, reason="left the team", now=timezone.now())
+    row = Revocation.objects.get()
+    listed = admin.get("/admin/connections/revocation/").content.decode()
+    page = admin.get(f"/admin/connections/revocation/{row.pk}/change/").content.decode()
+    assert "Not told yet" in listed
+    assert "left the team" in page
+    assert "https://as.example/revoke" in page
+    for sealed in (row.refresh_token_sealed, row.access_token_sealed):
+        assert sealed.reveal().reveal() not in page
+        assert str.__str__(sealed.ciphertext) not in page
+    assert admin.post(f"/admin/connections/revocation/{row.pk}/delete/", {"post": "yes"}).status_code == 403

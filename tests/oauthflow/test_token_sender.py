@@ -164,3 +164,19 @@ def test_the_certificate_is_checked_against_the_name(
     assert isinstance(right, Response)
     assert isinstance(wrong, TransportError)
     assert len(server.requests) == 1
+
+
+def test_a_deletion_is_sent_as_one_and_without_a_body(sender: Sender, settings: Settings) -> None:
+    settings.EGRESS_ALLOW = ("127.0.0.1",)
+    with serving(b"HTTP/1.1 204 No Content\r\n\r\n") as server:
+        request = Request("DELETE", f"{server.url}/register/1", headers={"Authorization": "Bearer rat"})
+        sender.submit("key", request, not_after=time.monotonic() + 5)
+        answer = sender.next(seconds=10)
+    assert answer is not None
+    assert isinstance(answer.outcome, Response)
+    assert answer.outcome.status == 204
+    (sent_once,) = server.requests
+    head, _, body = sent_once.partition(b"\r\n\r\n")
+    assert head.startswith(b"DELETE /register/1 HTTP/1.1\r\n")
+    assert b"Authorization: Bearer rat" in head
+    assert body == b""
