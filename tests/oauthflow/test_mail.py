@@ -152,6 +152,7 @@ def test_a_server_that_moved_is_told_to_owners_and_once_to_who_may_approve(
     for connection in (hers, his, own):
         emit(EventType.ISSUER_CHANGED, connection)
     send_mail()
+    assert Notice.objects.filter(user=administrator).count() == 1
     assert to(mailoutbox) == ["alice@example.com", "bob@example.com", "root@example.com"]
     (for_root,) = [str(letter.body) for letter in mailoutbox if letter.to == ["root@example.com"]]
     assert f"{settings.PUBLIC_URL}/admin/connections/mcpserver/{notes.pk}/change/" in for_root
