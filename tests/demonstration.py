@@ -16,6 +16,9 @@ import requests
 
 from tests.product import ROOT, free_port, port_is_free, wait_for
 
+# How long a start may take on a machine that does much else.
+_PATIENCE_SECONDS = 300
+
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -56,8 +59,9 @@ def running_demonstration(folder: Path, *, token_seconds: int, **variables: str)
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
-        wait_for(f"http://localhost:{port}/healthz", process=process, log=log, seconds=120)
-        wait_for(f"http://127.0.0.1:{upstream}/.well-known/oauth-authorization-server", process=process, log=log)
+        wait_for(f"http://localhost:{port}/healthz", process=process, log=log, seconds=_PATIENCE_SECONDS)
+        ready = f"http://127.0.0.1:{upstream}/.well-known/oauth-authorization-server"
+        wait_for(ready, process=process, log=log, seconds=_PATIENCE_SECONDS)
         _wait_until_listening(upstream + 1, process, log)
         yield Demonstration(f"http://localhost:{port}", f"http://127.0.0.1:{upstream}", environment, process, log, data)
     finally:
@@ -75,7 +79,7 @@ def _three_free_ports() -> int:
 
 
 def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         try:

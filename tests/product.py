@@ -93,7 +93,7 @@ def running_product(folder: Path, *, workers: bool = False, **environment: str) 
             process.wait()
 
 
-def wait_for(url: str, *, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+def wait_for(url: str, *, process: subprocess.Popen[bytes], log: Path, seconds: float = 300) -> None:
     """Wait until something answers there with 200."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -157,9 +157,9 @@ def running_site(folder: Path) -> Iterator[Site]:
         }  # fmt: skip
         stack.callback(site.stop)
         for name, url in zip(("web-1", "web-2"), site.webs, strict=True):
-            wait_for(f"{url}/healthz", process=started[name], log=site.logs[name], seconds=120)
+            wait_for(f"{url}/healthz", process=started[name], log=site.logs[name], seconds=300)
         for name in ("worker-1", "worker-2"):
-            eventually(lambda name=name: "ready" in site.logs[name].read_text(), seconds=120)
+            eventually(lambda name=name: "ready" in site.logs[name].read_text(), seconds=300)
         yield site
 
 
@@ -171,8 +171,8 @@ def running_on_sqlite(folder: Path) -> Iterator[Site]:
     with token_endpoint() as upstream:
         site = Site(folder, _environment(port), [url], PrivateRedis(folder), upstream, shared_data=folder / "data")
         with closing(site), site.role("", "all", port=port) as process:
-            wait_for(f"{url}/healthz", process=process, log=site.logs["all"], seconds=120)
-            eventually(lambda: "ready" in site.logs["all"].read_text(), seconds=120)
+            wait_for(f"{url}/healthz", process=process, log=site.logs["all"], seconds=300)
+            eventually(lambda: "ready" in site.logs["all"].read_text(), seconds=300)
             yield site
 
 

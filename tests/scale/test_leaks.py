@@ -49,7 +49,8 @@ def test_memory_and_open_files_stay_flat(tmp_path: Path) -> None:
     with running_product(tmp_path) as product:
         connection, token = product.manage("shell", "-v0", "-c", _SEED).stdout.split()
         kinds = _kinds(product, connection, token)
-        (pid,) = (pid for pid in tree(os.getpid()) if _is_web(pid))
+        port = product.url.rpartition(":")[2].encode()
+        (pid,) = (pid for pid in tree(os.getpid()) if _is_web(pid, port=port))
         first = _answers(kinds, _REQUESTS // 3)
         eventually(lambda: _open_files(pid) <= _AT_ONCE * 10 + 60, seconds=3)
         files, memory = _open_files(pid), memory_mib(pid)
@@ -87,11 +88,12 @@ def _answers(kinds: list[Callable[[], int]], count: int) -> Counter[int]:
         return Counter(pool.map(lambda number: kinds[number % len(kinds)](), range(count)))
 
 
-def _is_web(pid: int) -> bool:
+def _is_web(pid: int, *, port: bytes) -> bool:
     try:
-        return b"mcp_oauth_site.serve" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
+    return b"mcp_oauth_site.serve" in words and port in words
 
 
 def _open_files(pid: int) -> int:

@@ -152,7 +152,7 @@ def test_without_redis_the_database_wakes_the_reader(site: Site) -> None:
     port = free_port()
     with closing(replace(site, environment=without)) as alone, alone.role("web", "web-4", port=port) as process:
         web = f"http://localhost:{port}"
-        wait_for(f"{web}/healthz", process=process, log=site.logs["web-4"], seconds=120)
+        wait_for(f"{web}/healthz", process=process, log=site.logs["web-4"], seconds=300)
         listener = Listener(web, "events", token=token)
         told = [float(moment) for moment in alone.run(_SEVERAL.format(connection=connection)).split()]
         eventually(lambda: len(listener.heard_at) == len(told), seconds=2)

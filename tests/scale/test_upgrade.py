@@ -99,5 +99,5 @@ def _applied(site: Site) -> list[str]:
 def _next_web(site: Site) -> Iterator[str]:
     port = free_port()
     with site.role("web", "web-next", port=port, **_NEXT) as process:
-        wait_for(f"http://localhost:{port}/healthz", process=process, log=site.logs["web-next"], seconds=120)
+        wait_for(f"http://localhost:{port}/healthz", process=process, log=site.logs["web-next"], seconds=300)
         yield f"http://localhost:{port}"

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.scale, fault("F22")]
 
 _PEOPLE, _STREAMS_EACH = 50, 10
 _OPENED_AT_ONCE = 20
-_SECONDS = 300
+_SECONDS = 900
 
 _SEED = f"""
 import json
@@ -100,7 +100,7 @@ async def _restarted_under(listeners: list[Listener], site: Site, port: int) -> 
     """Open all streams, let each hear something, and tell the process to stop."""
     web, places = f"http://localhost:{port}", asyncio.Semaphore(_OPENED_AT_ONCE)
     with site.role("web", "web-3", port=port) as process:
-        await asyncio.to_thread(wait_for, f"{web}/healthz", process=process, log=site.logs["web-3"], seconds=120)
+        await asyncio.to_thread(wait_for, f"{web}/healthz", process=process, log=site.logs["web-3"], seconds=300)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=_patient()) as http:
             reading = [asyncio.create_task(listener.listen(http, web, places)) for listener in listeners]
             for listener in listeners:
@@ -116,7 +116,7 @@ async def _restarted_under(listeners: list[Listener], site: Site, port: int) -> 
 async def _listening_again(listeners: list[Listener], site: Site, port: int) -> None:
     web, places = f"http://localhost:{port}", asyncio.Semaphore(_OPENED_AT_ONCE)
     with site.role("web", "web-4", port=port) as process:
-        await asyncio.to_thread(wait_for, f"{web}/healthz", process=process, log=site.logs["web-4"], seconds=120)
+        await asyncio.to_thread(wait_for, f"{web}/healthz", process=process, log=site.logs["web-4"], seconds=300)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=_patient()) as http:
             reading = [asyncio.create_task(listener.listen(http, web, places)) for listener in listeners]
             for listener in listeners:
