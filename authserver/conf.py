@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from django.conf import settings
@@ -54,6 +55,12 @@ def authserver_configuration() -> AuthserverConfiguration:
         ImproperlyConfigured: It has a name that does not exist, or a number outside its range.
     """
     given: dict[str, Any] = getattr(settings, "AUTHSERVER", {})
+    return _configured(tuple(given.items()))
+
+
+@lru_cache(maxsize=8)
+def _configured(items: tuple[tuple[str, Any], ...]) -> AuthserverConfiguration:
+    given = dict(items)
     if unknown := given.keys() - {field.name for field in fields(AuthserverConfiguration)}:
         raise ImproperlyConfigured(f"AUTHSERVER has no setting {sorted(unknown)[0]}.")
     chosen = replace(AuthserverConfiguration(), **given)

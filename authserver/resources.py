@@ -12,6 +12,7 @@ from connections.models import McpServer
 from connections.models.api_token import ApiScope
 
 from .models import ProtectedResource
+from .statements import find_external_scopes, is_behind_gateway
 
 GATEWAY_SCOPE: Final = "mcp:access"
 """The one scope of a server behind the gateway: use it as the person may."""
@@ -61,16 +62,34 @@ def gateway_resource(slug: str) -> str:
     return f"{settings.PUBLIC_URL}/mcp/{slug}"
 
 
-def find_resource(uri: str) -> Resource | None:
-    """Return the resource of exactly that name, or None: what begins like one is none. RFC 8707 §2; AS11, X-05."""
+def scopes_of(uri: str) -> Mapping[str, str] | None:
+    """Return the scopes of the resource of exactly that name, or None: what begins like one is none.
+
+    Spec: RFC 8707 §2. X-05, AS11.
+    """
     if uri == api_resource():
-        return Resource(uri, "this site's programming interface", _API_SCOPES)
-    slug = uri.removeprefix(gateway_resource(""))
-    if slug != uri:
-        servers = McpServer.objects.filter(gateway_enabled=True).exclude(status=McpServer.Status.INACTIVE)
-        server = servers.filter(slug=slug).first()
-        return Resource(uri, server.name, _GATEWAY_SCOPES, server) if server and server.slug == slug else None
-    external = ProtectedResource.objects.filter(resource=uri, is_active=True).first()
-    if external is None or external.resource != uri:
+        return _API_SCOPES
+    slug = _slug_of(uri)
+    if slug is None:
+        return find_external_scopes(uri)
+    return _GATEWAY_SCOPES if is_behind_gateway(slug) else None
+
+
+def find_resource(uri: str) -> Resource | None:
+    """Return the resource of exactly that name, or None."""
+    scopes = scopes_of(uri)
+    if scopes is None:
         return None
-    return Resource(uri, external.name, external.scopes)
+    if uri == api_resource():
+        return Resource(uri, "this site's programming interface", scopes)
+    slug = _slug_of(uri)
+    if slug is None:
+        return Resource(uri, ProtectedResource.objects.get(resource=uri).name, scopes)
+    server = McpServer.objects.get(slug=slug)
+    return Resource(uri, server.name, scopes, server)
+
+
+def _slug_of(uri: str) -> str | None:
+    """The name of the server that an address of our gateway stands for; None for an address elsewhere."""
+    slug = uri.removeprefix(gateway_resource(""))
+    return slug if slug != uri else None

@@ -27,9 +27,9 @@ _LABEL: Final = b"mcp-oauth-site access tokens of "
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
-def signing_key() -> ECKey:
-    """The key that signs now."""
-    return next(iter(verification_keys().values()))
+def signing_key() -> tuple[str, ECKey]:
+    """The key that signs now, with its `kid`."""
+    return next(iter(verification_keys().items()))
 
 
 def verification_keys() -> Mapping[str, ECKey]:

@@ -6,7 +6,9 @@ On PostgreSQL through psycopg's own cursor, because Django's binds parameters on
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -30,6 +32,12 @@ _SERVICE_ACCOUNT: Final = """
 SELECT CAST(s.resources AS text), s.user_id IS NULL OR u.is_active
 FROM authserver_serviceaccount s LEFT JOIN auth_user u ON u.id = s.user_id
 WHERE s.client_id = %s
+"""
+_IS_BEHIND_GATEWAY: Final = """
+SELECT 1 FROM connections_mcpserver WHERE slug = %s AND gateway_enabled AND status <> 'inactive'
+"""
+_EXTERNAL_SCOPES: Final = """
+SELECT CAST(scopes AS text) FROM authserver_protectedresource WHERE resource = %s AND is_active
 """
 _CODE: Final = """
 SELECT code_hash, redirect_uri, code_challenge, expires_at, used_at IS NOT NULL
@@ -123,6 +131,17 @@ def find_service_resources(client_id: UUID) -> list[str] | None:
     return list(json.loads(row[0])) if row and row[1] else None
 
 
+def is_behind_gateway(slug: str) -> bool:
+    """Whether the gateway serves a server of that name."""
+    return _one(_IS_BEHIND_GATEWAY, slug) is not None
+
+
+def find_external_scopes(uri: str) -> Mapping[str, str] | None:
+    """Return the scopes of somebody else's resource, with their words; None if none has exactly that name."""
+    row = _one(_EXTERNAL_SCOPES, uri)
+    return dict(json.loads(row[0])) if row else None
+
+
 def find_code(family_id: UUID) -> StoredCode | None:
     """Return the code that a family begins with."""
     row = _one(_CODE, family_id)
@@ -164,13 +183,12 @@ def _execute(sql: str, parameters: tuple[object, ...]) -> Any:
     raw: Any = connection.connection
     if connection.vendor == "postgresql":
         return psycopg.Cursor(raw).execute(sql, parameters, prepare=True)
-    return raw.execute(_IN_SQLITE[sql], [_adapted(parameter) for parameter in parameters])
+    return raw.execute(_in_sqlite(sql), [_adapted(parameter) for parameter in parameters])
 
 
-_IN_SQLITE: Final = {
-    sql: sql.replace("%s", "?")
-    for sql in (_CLIENT, _FAMILY, _SERVICE_ACCOUNT, _CODE, _USE_CODE, _FIRST_REFRESH_TOKEN, _ROTATE, _CLAIM_ASSERTION)
-}
+@lru_cache(maxsize=32)
+def _in_sqlite(sql: str) -> str:
+    return sql.replace("%s", "?")
 
 
 def _adapted(parameter: object) -> object:

@@ -28,6 +28,7 @@ from .signing_keys import ALGORITHM, signing_key, verification_keys
 __all__ = ["InvalidTokenError", "VerifiedToken", "averify", "mint_access_token", "new_jti", "read_signed", "verify"]
 
 TYPE: Final = "at+jwt"
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
 LONGEST_TOKEN: Final = 8192
 _CACHED: Final = 10_000
 _CLOCK_SKEW_SECONDS: Final = 10
@@ -79,8 +80,8 @@ def mint_access_token(
 
     Spec: RFC 9068 §2; RFC 7515 §7.1. X-06.
     """
-    key = signing_key()
-    header = _part({"alg": ALGORITHM, "typ": TYPE, "kid": key.thumbprint()})
+    kid, key = signing_key()
+    header = _part({"alg": ALGORITHM, "typ": TYPE, "kid": kid})
     claims = {
         "iss": issuer(), "sub": subject, "aud": audience, "client_id": client_id, "scope": scope,
         "iat": issued_at, "exp": issued_at + seconds, "jti": jti,
@@ -235,7 +236,7 @@ def _user_of(subject: str, *, client_id: str) -> int | None:
 
 
 def _part(content: Mapping[str, object]) -> bytes:
-    return _encoded(json.dumps(content, separators=(",", ":")).encode())
+    return _encoded(_JSON.encode(content).encode())
 
 
 def _encoded(raw: bytes) -> bytes:

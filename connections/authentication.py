@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,21 @@ from .models.api_token import PREFIX, hash_api_token
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTokenGrant:
+    """What a program may do that shows an access token of this site's own authorization server; as `request.auth`.
+
+    Attributes:
+        name: The program: its client id.
+        scopes: Of the token; those that are none of this interface count for nothing.
+        is_good: Asks again whether the token may still be used, for what outlasts a request.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    is_good: Callable[[], bool]
 
 
 class ApiTokenAuthentication(BaseAuthentication):
@@ -58,8 +75,8 @@ def find_api_token(text: str, *, now: datetime) -> ApiToken | None:
 
 
 def acting_client(request: Request) -> str:
-    """Return the name of the API token that acts, for the audit record; `""` for a person's own session."""
-    return request.auth.name if isinstance(request.auth, ApiToken) else ""
+    """Return the name of the token or program that acts, for the audit record; `""` for a person's own session."""
+    return request.auth.name if isinstance(request.auth, ApiToken | AccessTokenGrant) else ""
 
 
 def _security_definition(_scheme: object, _auto_schema: object) -> dict[str, str]:

@@ -9,6 +9,7 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from .authentication import AccessTokenGrant
 from .models import ApiToken
 from .models.api_token import ApiScope
 
@@ -36,6 +37,9 @@ def scopes_of(request: Request) -> frozenset[ApiScope]:
     """
     if isinstance(request.auth, ApiToken):
         return granted_scopes(request.auth)
+    if isinstance(request.auth, AccessTokenGrant):
+        held = request.auth.scopes
+        return frozenset(scope for scope in ApiScope if scope.value in held)
     if isinstance(request.successful_authenticator, SessionAuthentication):
         return granted_scopes(None)
     return frozenset()

@@ -181,6 +181,7 @@ globals().update(transport_settings(https=HTTPS))
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "connections.authentication.ApiTokenAuthentication",
+        *(["authserver.authentication.AccessTokenAuthentication"] if "authserver" in INSTALLED_APPS else []),
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

@@ -10,6 +10,7 @@ from typing import Final
 from ..protocol.errors import InvalidTokenError, OAuthError
 
 NO_STORE: Final = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
 _CHALLENGE: Final = ("WWW-Authenticate", 'Basic realm="oauth"')
 _TOKEN_CHALLENGE: Final = ("WWW-Authenticate", 'Bearer realm="oauth", error="invalid_token"')
 
@@ -27,8 +28,7 @@ def json_answer(
     members: Mapping[str, object], *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
 ) -> Answer:
     """Answer with JSON. RFC 6749 §5.1: `no-store`, and `no-cache` for what is older."""
-    body = json.dumps(members, separators=(",", ":")).encode()
-    return Answer(status, body, (("Content-Type", "application/json"), *NO_STORE, *headers))
+    return Answer(status, _JSON.encode(members).encode(), (("Content-Type", "application/json"), *NO_STORE, *headers))
 
 
 def error_answer(error: OAuthError) -> Answer:

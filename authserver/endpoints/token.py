@@ -130,9 +130,10 @@ def _decide(asked: Decision, *, now: datetime) -> Decision:
         if grant_type not in GRANTS:
             raise UnsupportedGrantTypeError("This grant is not known here.")
         require_grant_type(client, grant_type)
-        return replace(asked, client=client, response=GRANTS[grant_type](asked.form, client=client, now=now))
+        response = GRANTS[grant_type](asked.form, client=client, now=now)
     except OAuthError as error:
-        return replace(asked, client=client, error=error)
+        return Decision(asked.request, asked.form, client, error=error)
+    return Decision(asked.request, asked.form, client, response)
 
 
 def _decide_alone(asked: Decision, *, now: datetime) -> Decision:

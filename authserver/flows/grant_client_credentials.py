@@ -12,7 +12,7 @@ from ..models import McpClient
 from ..protocol.errors import InvalidScopeError, InvalidTargetError, UnauthorizedClientError
 from ..protocol.granted_scope import narrowed_scope
 from ..protocol.token_response import TokenResponse
-from ..resources import find_resource
+from ..resources import scopes_of
 from ..statements import StoredClient, find_service_resources
 from ..tokens import mint_access_token, new_jti
 
@@ -39,10 +39,10 @@ def grant_client_credentials(form: Mapping[str, str], *, client: StoredClient, n
     if resources is None or is_public or client.kind != McpClient.Kind.PRE_REGISTERED:
         raise UnauthorizedClientError("The client is no service account.")
     uri = form.get("resource") or (resources[0] if len(resources) == 1 else "")
-    resource = find_resource(uri) if uri in resources else None
-    if resource is None:
+    known = scopes_of(uri) if uri in resources else None
+    if known is None:
         raise InvalidTargetError("The resource is not one that the client may ask for.")
-    allowed = set(resource.scopes) & set(client.scope.split()) if client.scope else set(resource.scopes)
+    allowed = set(known) & set(client.scope.split()) if client.scope else set(known)
     scope = narrowed_scope(form.get("scope"), granted=allowed)
     if not scope:
         raise InvalidScopeError("Nothing is left that the client could be granted.")
@@ -50,7 +50,7 @@ def grant_client_credentials(form: Mapping[str, str], *, client: StoredClient, n
     access_token = mint_access_token(
         subject=client.client_id,
         client_id=client.client_id,
-        audience=resource.uri,
+        audience=uri,
         scope=scope,
         jti=new_jti(client.id, os.urandom(_RANDOM_BYTES)),
         issued_at=issued_at,

@@ -52,6 +52,8 @@ def _is_good(ticket: Ticket, *, users: Mapping[int, User], tokens: Collection[UU
     user = users.get(ticket.user_id)
     if user is None:
         return False
+    if ticket.is_good is not None:
+        return ticket.is_good()
     if ticket.api_token_id is not None:
         return ticket.api_token_id in tokens
     return ticket.session_key in sessions and constant_time_compare(ticket.session_hash, user.get_session_auth_hash())

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from rest_framework.request import Request
 
+from connections.authentication import AccessTokenGrant
 from connections.models import ApiToken
 
 from .places import Places
@@ -34,6 +35,7 @@ class Ticket:
         session_key: Of the session that opened it; empty where an API token did.
         session_hash: Changes with the password, and ends the session.
         frames: Gives the bytes of the stream, as long as it is open.
+        is_good: Whether the access token that opened it may still be used; None where something else did.
     """
 
     user_id: int
@@ -42,6 +44,7 @@ class Ticket:
     api_token_id: UUID | None
     connection_id: UUID | None
     frames: Callable[[Stream], AsyncGenerator[bytes, None]]
+    is_good: Callable[[], bool] | None = None
 
 
 class Opening:
@@ -65,15 +68,16 @@ class Opening:
             TransportError: This process has.
         """
         user = cast("User", request.user)
-        is_program = isinstance(request.auth, ApiToken)
+        is_program = isinstance(request.auth, ApiToken | AccessTokenGrant)
         self._places.take(user.pk)
         self.ticket = Ticket(
             user_id=user.pk,
             session_key="" if is_program else str(request.session.session_key),
             session_hash="" if is_program else user.get_session_auth_hash(),
-            api_token_id=request.auth.pk if is_program else None,
+            api_token_id=request.auth.pk if isinstance(request.auth, ApiToken) else None,
             connection_id=connection_id,
             frames=frames,
+            is_good=request.auth.is_good if isinstance(request.auth, AccessTokenGrant) else None,
         )
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ def family(alice: User) -> TokenFamily:
 def test_a_token_says_what_rfc_9068_asks_for_and_no_more(family: TokenFamily, alice: User) -> None:
     token = mint(family)
     header, claims = (_read(part) for part in token.split(".")[:2])
-    assert header == {"alg": "ES256", "typ": "at+jwt", "kid": signing_key().thumbprint()}
+    assert header == {"alg": "ES256", "typ": "at+jwt", "kid": signing_key()[0]}
     assert claims.keys() == {"iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti"}
     assert (claims["iss"], claims["aud"], claims["exp"] - claims["iat"]) == ("http://localhost:8000", RESOURCE, 900)
     found = verify(token, audience=RESOURCE)
@@ -168,7 +168,7 @@ _HEADER: dict[str, Any] = {}
 
 
 def _forged(header: dict[str, Any], claims: dict[str, Any], *, key: Any = None, alg: str = "ES256") -> str:
-    used = key or signing_key()
+    used = key or signing_key()[1]
     signed = f"{_write(header)}.{_write(claims)}".encode()
     signature = JWSRegistry.algorithms[alg].sign(signed, used) if alg != "none" else b""
     return f"{signed.decode()}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
@@ -198,7 +198,7 @@ def _with(**changes: Any) -> Callable[[dict[str, Any], dict[str, Any]], str]:
 
 def _hs256_with_the_public_key(header: dict[str, Any], claims: dict[str, Any]) -> str:
     signed = f"{_write(header | {'alg': 'HS256'})}.{_write(claims)}"
-    pem = signing_key().as_pem(private=False)
+    pem = signing_key()[1].as_pem(private=False)
     mac = base64.urlsafe_b64encode(hmac.digest(pem, signed.encode(), hashlib.sha256)).rstrip(b"=").decode()
     return f"{signed}.{mac}"
 
@@ -212,7 +212,7 @@ def _twice(header: dict[str, Any], claims: dict[str, Any]) -> str:
     head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
     body = json.dumps(claims)[:-1] + ', "aud": "http://localhost:8000/mcp/other", "aud": ' + json.dumps(RESOURCE) + "}"
     signed = f"{head}.{base64.urlsafe_b64encode(body.encode()).rstrip(b'=').decode()}"
-    signature = JWSRegistry.algorithms["ES256"].sign(signed.encode(), signing_key())
+    signature = JWSRegistry.algorithms["ES256"].sign(signed.encode(), signing_key()[1])
     return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
