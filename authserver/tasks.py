@@ -6,9 +6,16 @@ from celery import shared_task
 from django.utils import timezone
 
 from .flows.forget_clients import forget_unused
+from .flows.purge_tokens import purge_tokens
 
 
 @shared_task
 def forget_unused_clients() -> int:
     """Let go of clients that nobody uses."""
     return forget_unused(now=timezone.now())
+
+
+@shared_task
+def purge_old_tokens() -> int:
+    """Delete codes, families, revocations and assertions that are over."""
+    return purge_tokens(now=timezone.now())

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from audit.events import AuditEvent
 from audit.record import record
+from oauthflow.flows.mail.queue_notices import tell_program_stopped
 
 from ..models import TokenFamily
 from ..protocol.errors import InvalidGrantError
@@ -33,7 +34,7 @@ class ReuseError(InvalidGrantError):
 
 
 def end_reused(reuse: ReuseError, *, now: datetime) -> None:
-    """End the family and record it; doing it again changes nothing.
+    """End the family, tell the person, and record it; doing it again changes nothing.
 
     Spec: RFC 6749 §4.1.2; RFC 9700 §4.14.2. X-01, X-04, AS06, AS07.
     """
@@ -42,6 +43,7 @@ def end_reused(reuse: ReuseError, *, now: datetime) -> None:
         if not end_families(families, reason=reuse.reason, now=now):
             return
         family = families.select_related("client").get()
+        tell_program_stopped(family.user_id, family=family.pk.hex, now=now)
         record(
             reuse.event,
             actor=family.user_id,

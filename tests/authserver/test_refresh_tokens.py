@@ -10,10 +10,13 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from audit.models import AuditRecord
+from authserver.flows.end_tokens import end_families
 from authserver.models import Consent, TokenFamily
 from authserver.protocol.opaque import new_refresh_token
+from authserver.protocol.token_response import open_response
 from authserver.revoked import REVOKED
 from authserver.tokens import InvalidTokenError, verify
+from oauthflow.flows.mail.send_notices import send_notices
 from tests.authserver.grants import RESOURCE, make_client, make_code, make_consent, nothing_remembered
 from tests.authserver.token_calls import ask_token, code_form, refresh_form
 from tests.requirements import requirement
@@ -84,10 +87,25 @@ def test_an_older_token_ends_the_family_and_is_recorded(first: str, how: str, se
 
 
 @requirement("AS07")
+def test_the_person_is_told_by_mail_that_a_program_was_stopped(
+    first: str, alice: User, settings: Any, mailoutbox: list[Any]
+) -> None:
+    settings.EMAIL_ENABLED = True
+    refresh(first)
+    _age(seconds=11)
+    ask_token(refresh_form(first))
+    ask_token(refresh_form(first))
+    send_notices(now=timezone.now())
+    (letter,) = mailoutbox
+    assert letter.to == [alice.email]
+    assert "http://localhost:8000/connections/" in letter.body
+    assert "used in two places" in letter.body
+    assert first not in letter.body
+
+
+@requirement("AS07")
 def test_a_token_that_was_given_back_is_dead_also_inside_the_window(first: str) -> None:
     refresh(first)
-    from authserver.flows.end_tokens import end_families
-
     end_families(TokenFamily.objects.all(), reason="test", now=timezone.now())
     assert ask_token(refresh_form(first)).error == "invalid_grant"
     assert TokenFamily.objects.get().successor_sealed == ""
@@ -105,8 +123,6 @@ def test_the_successor_is_kept_under_the_presented_token_alone(first: str) -> No
     family = TokenFamily.objects.get()
     assert given["refresh_token"] not in family.successor_sealed
     assert given["access_token"] not in family.successor_sealed
-    from authserver.protocol.token_response import open_response
-
     opened = open_response(
         family.successor_sealed, presented=first, family_id=family.pk, issuer="http://localhost:8000"
     )

@@ -14,9 +14,10 @@ from oauthflow.flows.outbox import PATIENCE
 from oauthflow.models import CarrierPosition, Event, EventType, Notice, Webhook
 from oauthflow.models.event import EventQuerySet
 
-from .recipients import administrators_of, people_of, people_of_webhook
+from .recipients import administrators_of, people_of, people_of_webhook, person_if_wanting_mail
 
 WEBHOOK_STOPPED: Final = "webhook.disabled"
+PROGRAM_STOPPED: Final = "client_grant.stopped"
 NOT_AGAIN_WITHIN: Final = timedelta(hours=20)
 # Who just started a sign-in is on the way; only what still waits then is told.
 GRACE: Final = {EventType.AUTHORIZATION_REQUIRED: timedelta(minutes=3)}
@@ -47,6 +48,23 @@ def tell_webhook_stopped(webhook: Webhook, *, now: datetime) -> None:
                 event_type=WEBHOOK_STOPPED,
                 webhook_id=webhook.pk,
                 message=f"The webhook to {webhook.host} was disabled. {webhook.get_disabled_because_display()}",
+            )
+
+
+def tell_program_stopped(user_id: int, *, family: str, now: datetime) -> None:
+    """Tell a person that a program's access to this site ended because two held it; in the transaction that ended it.
+
+    The program's name is its own choice, and so is on our page and not in the letter.
+    """
+    if settings.EMAIL_ENABLED:
+        for user in person_if_wanting_mail(user_id):
+            _write(
+                user,
+                now=now,
+                subject=f"{PROGRAM_STOPPED} {family}",
+                event_type=PROGRAM_STOPPED,
+                message="The access of a program that acts for you was used in two places at once, so this site ended "
+                "it. See which programs you allow; the one that is yours asks you again.",
             )
 
 

@@ -42,6 +42,11 @@ def people_of_webhook(webhook: Webhook) -> list[User]:
     return _wanting_mail(_holders(SITE_WIDE_PERMISSION) if owner is None else [owner] if owner.is_active else [])
 
 
+def person_if_wanting_mail(user_id: int) -> list[User]:
+    """Return one person, or nobody where they are not here any more or want no e-mail at once."""
+    return _wanting_mail(list(User.objects.filter(pk=user_id, is_active=True)))
+
+
 def _holders(permission: str) -> list[User]:
     return list(User.objects.with_perm(permission, backend=_BACKEND))
 

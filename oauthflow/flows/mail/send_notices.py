@@ -11,6 +11,7 @@ from oauthflow.flows.outbox import claim_due, pause_after, write_back
 from oauthflow.models import Notice
 
 from .letter import Item, send_letter
+from .queue_notices import PROGRAM_STOPPED
 from .still_true import is_still_true, link_of
 
 _AT_ONCE: Final = 200
@@ -31,7 +32,7 @@ def send_notices(*, now: datetime) -> int:
 def _send(notices: list[Notice], *, now: datetime) -> bool:
     found = McpServer.objects.filter(slug__in=[notice.server for notice in notices])
     names = dict(found.values_list("slug", "name"))
-    items = [Item(names.get(one.server, "Webhook"), one.message, link_of(one)) for one in notices]
+    items = [Item(names.get(one.server) or _HEADINGS[one.event_type], one.message, link_of(one)) for one in notices]
     subject = f"{len(items)} things need you" if len(items) > 1 else f"{items[0].heading} needs you"
     was_sent = send_letter(notices[0].user, subject=subject, lead=_LEAD, items=items)
     for notice in notices:
@@ -40,4 +41,5 @@ def _send(notices: list[Notice], *, now: datetime) -> bool:
     return was_sent
 
 
+_HEADINGS: Final = defaultdict(lambda: "Webhook", {PROGRAM_STOPPED: "A program"})
 _LEAD: Final = "Something on this site needs you."
