@@ -102,7 +102,7 @@ class _RightAdmin(_ModelAdmin):
     """Kept and taken back with an audit record."""
 
     actions: Any = None
-    list_select_related = ("client",)
+    list_select_related: Any = ("client",)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         keep_right(obj, actor=request.user)
