@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db.models import Max
-from django.db.models.functions import Coalesce
 from django.urls import reverse
 
 from oauthflow.acting_programs import ActingProgram
@@ -21,9 +19,7 @@ if TYPE_CHECKING:
 
 def programs_of(user: User) -> list[ActingProgram]:
     """Return the grants of a person that stand."""
-    used = Max(Coalesce("token_families__rotated_at", "token_families__issued_at"))
-    standing = Consent.objects.standing().filter(user=user).select_related("client", "server").annotate(used=used)
-    return [_shown(consent) for consent in standing]
+    return [_shown(consent) for consent in Consent.objects.standing().filter(user=user).select_related("client")]
 
 
 def _shown(consent: Consent) -> ActingProgram:
@@ -36,6 +32,6 @@ def _shown(consent: Consent) -> ActingProgram:
         uses=resource.name if resource else consent.resource,
         may=tuple(words.get(scope, scope) for scope in consent.scope.split() if scope != OFFLINE_ACCESS),
         since=consent.granted_at,
-        last_used_at=getattr(consent, "used", None),
+        last_used_at=consent.last_used_at,
         revoke_url=reverse("authserver:revoke_grant", args=(consent.pk,)),
     )

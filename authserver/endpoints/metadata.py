@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 from oauthflow.protocol.scopes import OFFLINE_ACCESS
 
 from ..conf import authserver_configuration, issuer
+from ..flows.exchange_token import GRANT_TYPE as TOKEN_EXCHANGE
 from ..protocol.client_proof import ASSERTION_ALGORITHMS
 from ..resources import GATEWAY_SCOPE, api_resource, find_resource
 from ..signing_keys import ALGORITHM
@@ -54,7 +55,7 @@ def authorization_server() -> dict[str, Any]:
         "revocation_endpoint": f"{site}{REVOKE}",
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": list(GRANTS),
+        "grant_types_supported": [*GRANTS, TOKEN_EXCHANGE],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": list(_AUTH_METHODS),
         "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),

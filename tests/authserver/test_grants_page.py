@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from audit.events import AuditEvent
 from audit.models import AuditRecord
@@ -26,7 +27,9 @@ def browser(alice: User, client: Client) -> Client:
 
 @requirement("AS14")
 def test_the_page_lists_each_program_with_where_what_and_since_when(browser: Client, alice: User) -> None:
-    make_family(make_consent(alice, registered(name="Inbox <sorter>")))
+    consent = make_consent(alice, registered(name="Inbox <sorter>"))
+    assert "Never used" in browser.get("/connections/").content.decode()
+    Consent.objects.filter(pk=consent.pk).update(last_used_at=timezone.now())
     page = browser.get("/connections/").content.decode()
     for said in ("Inbox &lt;sorter&gt;", "127.0.0.1:33418", "Notes", "Use this server", "Not verified", "Last used"):
         assert said in page, said

@@ -46,7 +46,12 @@ class OurTokens:
 def main(port: int, issuer: str) -> None:
     resource = f"http://localhost:{port}/mcp"
     auth = AuthSettings.model_validate(
-        {"issuer_url": issuer, "resource_server_url": resource, "required_scopes": ["notes:read"]}
+        {
+            "issuer_url": issuer,
+            "resource_server_url": resource,
+            "required_scopes": ["notes:read"],
+            "validate_token_resource": True,
+        }
     )
     server = MCPServer("team", auth=auth, token_verifier=OurTokens(issuer, resource), log_level="WARNING")
 

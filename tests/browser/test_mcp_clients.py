@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 import pytest
-from mcp import Client
+from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
@@ -66,7 +68,7 @@ async def _chromium() -> AsyncIterator[Page]:
         await browser.close()
 
 
-async def _allow(page: Page, address: str, *, product: Product, name: str) -> dict[str, str]:
+async def _allow(page: Page, address: str, *, product: Product, name: str, place: str = "127.0.0.1") -> dict[str, str]:
     """Sign in, read the question, press Allow; return what the program was told."""
     await page.goto(address)
     await page.fill("input[name=login]", "alice")
@@ -76,9 +78,11 @@ async def _allow(page: Page, address: str, *, product: Product, name: str) -> di
     text = await page.inner_text("main")
     assert name in text
     assert "Team notes" in text
-    assert "127.0.0.1" in text
+    assert f"{place}:" in text
     await page.click("button[value=allow]")
-    await page.wait_for_url("http://127.0.0.1:*/callback?**")
+    await page.wait_for_url(
+        f"http://{place}:*/**/callback?**" if place == "localhost" else f"http://{place}:*/callback?**"
+    )
     return dict(parse_qsl(urlsplit(page.url).query))
 
 
@@ -176,3 +180,32 @@ async def test_the_typescript_sdk_signs_somebody_in_and_calls_a_tool(
     assert await process.wait() == 0, said
     assert any(line.startswith("answer user:") for line in said), said
     assert "refresh true" in said
+
+
+@requirement("A-01", "R-04")
+async def test_mcp_remote_signs_somebody_in_for_a_program_that_knows_no_oauth(
+    product: Product, mcp_url: str, tmp_path: Path
+) -> None:
+    node = next(NPM.glob("node_modules/node-linux-*/bin/node"))
+    proxy = str(NPM / "node_modules" / "mcp-remote" / "dist" / "proxy.js")
+    parameters = StdioServerParameters(
+        command=str(node),
+        args=[proxy, mcp_url, str(free_port()), "--allow-http"],
+        env={"MCP_REMOTE_CONFIG_DIR": str(tmp_path), "PATH": ""},
+    )
+    log = tmp_path / "log"
+    with log.open("w") as said:
+        async with _chromium() as page:
+            person = asyncio.create_task(_allow_when_asked(page, log, product=product))
+            async with Client(stdio_client(parameters, errlog=said)) as client:
+                answer = await client.call_tool("who_am_i", {})
+            await person
+    assert "user:" in str(answer.content)
+
+
+async def _allow_when_asked(page: Page, log: Path, *, product: Product) -> None:
+    """Open the address that a program prints."""
+    pattern = re.compile(rf"{re.escape(product.url)}/oauth/authorize\?\S+(?=\n)")
+    while not (found := pattern.search(log.read_text())):
+        await asyncio.sleep(0.2)
+    await _allow(page, found[0], product=product, name="", place="localhost")
