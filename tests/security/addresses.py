@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
+from uuid import uuid4
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
+from authserver.models import Consent, PendingAuthorization
 from connections.models import ApiToken, Connection, McpServer, TokenSet
-from oauthflow.models import AuthorizationRequest
+from oauthflow.models import AuthorizationRequest, Webhook, WebhookDelivery
 
 _ADMIN: Final = "admin/"
 _API: Final = "api/"
+_KINDS: Final = {
+    "connection_id": Connection, "request_id": AuthorizationRequest, "token_id": ApiToken,
+    "webhook_id": Webhook, "delivery_id": WebhookDelivery, "pending_id": PendingAuthorization, "consent_id": Consent,
+}  # fmt: skip
 
 
 def patterns(found: list[URLPattern | URLResolver] | None = None, *, prefix: str = "") -> Iterator[str]:
@@ -32,30 +39,18 @@ def pages() -> list[str]:
     return sorted({route for route in patterns() if not route.startswith((_API, "graphql"))})
 
 
-def filled(route: str, *, connection: object, slug: str, request: object, token: object) -> str:
-    """Return the address of a route that speaks of these."""
-    values = {
-        "<uuid:connection_id>": connection, "<str:connection_id>": connection, "<slug:slug>": slug,
-        "<uuid:request_id>": request, "<uuid:token_id>": token, "<str:state>": "x" * 43, "<path:name>": "search",
-        "<uidb64>": "MQ", "<token>": "set-password",
-    }  # fmt: skip
-    for name, value in values.items():
-        route = route.replace(name, str(value))
-    return f"/{route}"
+def filled(route: str, **values: object) -> str:
+    """Return the address of a route; what is not given stands for something that nobody has."""
+    known = {"state": "x" * 43, "name": "search", "uidb64": "MQ", "token": "set-password", "slug": "no-such", **values}
+    return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda found: str(known.get(found[1]) or uuid4()), route)
 
 
 def of_what_there_is(route: str) -> str:
-    """Return the address of a route for the first connection, attempt and token in the database."""
-    connection = Connection.objects.select_related("server").first()
-    assert connection is not None
-    request, token = AuthorizationRequest.objects.first(), ApiToken.objects.first()
-    return filled(
-        route,
-        connection=connection.pk,
-        slug=connection.server.slug,
-        request=request.pk if request else connection.pk,
-        token=token.pk if token else connection.pk,
-    )
+    """Return the address of a route for the first row of each kind in the database."""
+    first = {name: model._default_manager.first() for name, model in _KINDS.items()}
+    ids = {name: row.pk for name, row in first.items() if row is not None}
+    server = Connection.objects.select_related("server").first()
+    return filled(route, **ids, slug=server.server.slug if server else "no-such")
 
 
 def admin_pages() -> list[str]:
@@ -72,5 +67,5 @@ def admin_pages() -> list[str]:
 
 def everything() -> list[object]:
     """Return all rows that no stranger may change."""
-    rows = (McpServer, Connection, TokenSet, AuthorizationRequest, ApiToken)
+    rows = (McpServer, TokenSet, *_KINDS.values())
     return [list(model.objects.values()) for model in rows]

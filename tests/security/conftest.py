@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,8 +13,10 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from authserver.models import Consent, McpClient, PendingAuthorization
+from connections.models import Connection
 from oauthflow.flows.start_authorization import start_authorization
-from oauthflow.models import AuthorizationRequest
+from oauthflow.models import AuthorizationRequest, Webhook, WebhookDelivery
 from tests.fakes.world import World
 from tests.rest_clients import in_browser, with_token
 
@@ -72,5 +75,20 @@ def alices(world: World, alice: User) -> World:
     AuthorizationRequest.objects.all().delete()
     start_authorization(connection, user=alice, now=timezone.now())
     with_token(alice)
+    _watched_and_used(connection, alice)
     world.internet.calls.clear()
     return world
+
+
+def _watched_and_used(connection: Connection, person: User) -> None:
+    """A webhook with a delivery, a program that acts for this person, and one that waits for an answer."""
+    now = timezone.now()
+    webhook = Webhook.objects.create(owner=person, url="https://hook.example/alices-own", created_at=now)
+    WebhookDelivery.objects.create(webhook=webhook, event_type="token.refreshed", give_up_at=now, created_at=now)
+    client = McpClient.objects.create(client_id="alices-own", name="alices-own", redirect_uris=["https://c.example/cb"])
+    asked = {"user": person, "client": client, "redirect_uri": "https://c.example/cb", "resource": "https://r.example"}
+    Consent.objects.create(**asked, connection=connection, granted_at=now)
+    PendingAuthorization.objects.create(
+        **asked, connection=connection, registered_redirect_uri="https://c.example/cb", code_challenge="x" * 43,
+        created_at=now, expires_at=now + timedelta(minutes=10),
+    )  # fmt: skip
