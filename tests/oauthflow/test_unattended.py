@@ -105,6 +105,7 @@ def test_renewal_on_use_is_a_new_token_request(world: World, robot: McpServer, a
 def test_renewal_in_the_background_is_a_new_token_request(
     world: World, robot: McpServer, alice: User, now: datetime
 ) -> None:
+    world.authorization_server.issues_refresh_token = False
     connection = connected(world, alice, now=now)
     assert refresh_due(now=now + timedelta(minutes=50)) == {"refreshed": 1, "failed": 0}
     token_set = TokenSet.objects.get(connection=connection)
@@ -254,6 +255,16 @@ def test_tokens_of_another_issuer_or_grant_are_forgotten_when_the_terms_change(
     connect_unattended(connection, actor=alice, now=now)
     token_set = TokenSet.objects.get(connection=connection)
     assert (token_set.generation, token_set.grant_type, token_set.client_id) == (1, "client_credentials", "robot")
+
+
+def test_a_host_whose_clock_is_behind_gives_no_empty_token_out(
+    world: World, robot: McpServer, alice: User, now: datetime
+) -> None:
+    world.authorization_server.unattended_answer = Answer(503)
+    connection = world.connection(alice)
+    for earlier in (timedelta(0), timedelta(minutes=10)):
+        with pytest.raises(ServerUnavailableError):
+            usable_access_token(connection, now=now - earlier)
 
 
 # ---- Workload identity
