@@ -127,10 +127,6 @@ class Wire(asyncio.Protocol):
         """Stop waiting; a response that still comes belongs to nobody."""
         self._finish(reason)
 
-    @property
-    def _is_asked(self) -> bool:
-        return self._told is not None
-
     def close(self) -> None:
         self.is_open = False
         self._transport.close()
@@ -145,7 +141,7 @@ class Wire(asyncio.Protocol):
         self._origin.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_asked:  # nobody asked for this
+        if self._told is None:  # nobody asked for this
             self.close()
             return
         self._received += len(data)
@@ -155,7 +151,7 @@ class Wire(asyncio.Protocol):
             self._finish(MalformedResponseError("the response is not HTTP as we read it"))
         except httptools.HttpParserUpgrade:
             self._finish(MalformedResponseError("a change of protocol that nobody asked for"))
-        if self._is_asked and self._received > self._limits.max_bytes + HEADER_BYTES:
+        if self._received > self._limits.max_bytes + HEADER_BYTES:
             self._finish(_too_large(self._limits))
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -37,6 +37,7 @@ class StrictServer:
         self.families: dict[str, Family] = {}
         self.requests = self.together = self.most_at_once = 0
         self.at_once: dict[str, int] = {}
+        self.answered_at = 0.0
 
     def seen(self) -> dict[str, object]:
         return {
@@ -46,6 +47,7 @@ class StrictServer:
             "dead": sorted(name for name, family in self.families.items() if family.is_dead),
             "parallel_same": self.together,
             "most_at_once": self.most_at_once,
+            "answered_at": self.answered_at,
         }
 
     def arrive(self, path: str, family: Family) -> None:
@@ -57,6 +59,7 @@ class StrictServer:
 
     def leave(self, path: str, family: Family) -> None:
         self.at_once[path] -= 1
+        self.answered_at = time.monotonic()
         family.in_flight -= 1
 
     def redeem(self, name: str, number: int) -> tuple[int, dict[str, object]]:
