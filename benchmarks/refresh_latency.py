@@ -52,25 +52,27 @@ def _measure(database: Database, options: argparse.Namespace) -> None:
         with strict_server(free_port(), latency=latency) as origin:
             rounds = []
             for number in range(options.rounds):
-                rounds.append(_round(database, origin, options, number=number))
+                rounds.append(_round(database, origin, options, number=number, latency=latency))
                 progress(number + 1, options.rounds, what=f"{latency * 1000:.0f} ms")
             require(not seen(origin)["used_twice"], "a token was used twice")
         _print(database, rounds, latency=latency, count=options.count)
     end_session()
 
 
-def _round(database: Database, origin: str, options: argparse.Namespace, *, number: int) -> _Round:
+def _round(database: Database, origin: str, options: argparse.Namespace, *, number: int, latency: float) -> _Round:
     from django.utils import timezone
 
     from oauthflow.flows.refresh_due import refresh_due
     from tests.chaos.grants import make_grants
 
-    make_grants(origin, names(f"r{number}x", options.count), now=timezone.now(), issuers=options.issuers)
+    make_grants(
+        origin, names(f"r{latency * 1000:.0f}x{number}x", options.count), now=timezone.now(), issuers=options.issuers
+    )
     with cost(database) as ours:
         outcome = refresh_due(now=timezone.now())
     require(outcome["refreshed"] == options.count, f"{outcome} of {options.count}")
     with cost(database) as bare, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_bare(origin, names(f"b{number}x", options.count), issuers=options.issuers))
+        runner.run(_bare(origin, names(f"b{latency * 1000:.0f}x{number}x", options.count), issuers=options.issuers))
     count, thousands = options.count, options.count / 1000
     return _Round(
         count / ours["seconds"],

@@ -18,6 +18,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.chaos.serving import seen, strict_server
+
 from .database import Database, fresh_database
 from .processes import cpu_seconds, free_port, machine_seconds, running
 from .refresher import progress, require
@@ -76,8 +78,6 @@ def main() -> None:
 
 
 def _measure(database: Database, folder: Path, options: argparse.Namespace) -> None:
-    from tests.chaos.grants import strict_server
-
     port = free_port()
     environment = site_environment(folder, port=port, DATABASE_URL=database.url, EGRESS_ALLOW="127.0.0.1")
     command = [sys.executable, "manage.py", "up", "--port", str(port)]
@@ -108,8 +108,6 @@ def _at_rest(database: Database, root: int, options: argparse.Namespace) -> None
 
 
 def _all_due(database: Database, environment: Mapping[str, str], origin: str, options: argparse.Namespace) -> None:
-    from tests.chaos.grants import seen
-
     settings = dict(environment)
     shell(_ALL_DUE, environment=settings)
     started = time.perf_counter()
