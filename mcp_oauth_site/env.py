@@ -219,6 +219,8 @@ def _postgresql_database(name: str, text: str) -> dict[str, Any]:
         "ATOMIC_REQUESTS": False,
         # Each request under ASGI has a thread of its own, so persistent connections would leak: the pool instead.
         "CONN_MAX_AGE": 0,
+        # After a restart of the server the pool is full of connections that it has closed. F07.
+        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             "pool": {"min_size": 2, "max_size": 8, "timeout": 5},
             **{option: value for option, value in query.items() if option in _POSTGRES_OPTIONS},

@@ -8,6 +8,8 @@ from typing import Any, Final
 from celery import shared_task, signals
 from django.utils import timezone
 
+from connections.database_time import by_database
+
 from .flows.deactivate import end_deactivated
 from .flows.forget_registrations import forget_registrations
 from .flows.mail.digest import send_digests
@@ -34,7 +36,7 @@ def purge_finished_requests() -> int:
 @shared_task
 def refresh_due_tokens() -> dict[str, int]:
     """Renew what ends soon."""
-    return refresh_due(now=timezone.now())
+    return refresh_due(now=by_database(timezone.now()))
 
 
 @shared_task

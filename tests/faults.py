@@ -37,7 +37,6 @@ FAULTS: Final = {
     "F04": Fault(
         "The server is slower than anybody waits.",
         "No second request is sent while the first may be answered.",
-        untested="Not shown yet.",
     ),
     "F05": Fault(
         "Redis is gone, frozen, full or emptied.", "Tokens are released and renewed; nothing has to be restarted."
@@ -48,7 +47,6 @@ FAULTS: Final = {
     "F07": Fault(
         "The database is restarted.",
         "Answers on their way are kept; no grant gets a wrong state.",
-        untested="Not shown yet.",
     ),
     "F08": Fault("The database is gone while answers arrive.", "The spool holds them; they are stored on its return."),
     "F09": Fault("The database is read-only.", "No token request; tokens that work are released."),
@@ -64,13 +62,11 @@ FAULTS: Final = {
     "F17": Fault(
         "Thousands of tokens end in the same minute.",
         "All are renewed before; at most 20 are under way.",
-        untested="Not shown yet.",
     ),
-    "F18": Fault("One server hangs.", "Grants of other servers are renewed as ever.", untested="Not shown yet."),
+    "F18": Fault("One server hangs.", "Grants of other servers are renewed as ever."),
     "F19": Fault(
         "Clocks of machines differ.",
         "Only the database's clock and relative lifetimes count.",
-        untested="Not shown yet.",
     ),
     "F20": Fault("A machine has an old list of keys.", "It claims nothing that it cannot read and changes nothing."),
     "F21": Fault(

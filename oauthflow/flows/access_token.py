@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
 
+from connections.database_time import by_database
 from connections.last_use import note_use
 from connections.models import Connection, McpServer, TokenSet
 from connections.services import mark, mark_unreadable, require_reauthorization
@@ -56,6 +57,7 @@ def usable_access_token(connection: Connection, *, now: datetime, refused: Secre
     """
     if connection.server.auth_type != McpServer.AuthType.OAUTH:
         raise InvalidRequestError("this server does not use OAuth")
+    now = by_database(now)
     token_set = _obtained(connection, now=now)
     access_token = _open(connection, token_set)
     # Empty: a grant without a person that nobody has been given yet.

@@ -12,6 +12,7 @@ from rest_framework.renderers import JSONRenderer
 from audit.append import Entry
 from audit.events import AuditEvent
 from audit.record import entry
+from connections.database_time import offset
 from connections.models import TokenSet
 from connections.sealing import Ciphertext
 from oauthflow.conf import configuration
@@ -97,4 +98,4 @@ def due_at(*, obtained_at: datetime, expires_at: datetime | None) -> datetime | 
 
 def is_plain(kept: Opened) -> bool:
     """Whether the token may be given out as it is, without a refresh first."""
-    return kept.due_at is None or timezone.now() < kept.due_at
+    return kept.due_at is None or timezone.now() + offset.value < kept.due_at

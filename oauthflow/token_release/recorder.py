@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from audit.append import Entry, append_many
 from audit.deferred import NOT_WRITABLE, append_deferred, defer
+from connections.database_time import by_database
 from connections.models import ApiToken, Connection
 
 from .batches import Batches
@@ -103,7 +104,7 @@ def _note_use(releases: Sequence[Release]) -> None:
     used = {release.used_connection for release in releases if release.used_connection}
     if not tokens and not used:
         return
-    now = timezone.now()
+    now = by_database(timezone.now())
     is_old = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - USE_IS_OLD_AFTER)
     try:
         ApiToken.objects.filter(is_old, pk__in=tokens).update(last_used_at=now)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -34,6 +36,13 @@ class Victims:
     def ended(self) -> str:
         return self._answer()
 
+    def kill(self) -> None:
+        """End the victim that is under way."""
+        maker = self._process.pid
+        for victim in Path(f"/proc/{maker}/task/{maker}/children").read_text().split():
+            os.kill(int(victim), signal.SIGKILL)
+        assert self._answer() == "killed"
+
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -50,13 +59,14 @@ class Victims:
 def victims(transactional_db: None, settings: Settings) -> Iterator[list[Victims]]:
     """Two of them; the test itself may reach this machine too."""
     settings.EGRESS_ALLOW = ("127.0.0.1",)
-    made = [Victims(_environment()) for _ in range(2)]
+    made = [Victims(environment()) for _ in range(2)]
     yield made
     for one in made:
         one.close()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return what a process of the product needs to use the test's database and files."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     return kept | {
         "DJANGO_SETTINGS_MODULE": "mcp_oauth_site.settings",

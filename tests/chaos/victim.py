@@ -4,7 +4,8 @@
 
 Reads lines `COMMAND|ID…`, does each in a process of its own that shares nothing with the next, and answers with how it
 ended: `killed`, `done` or `failed`. Commands are a phase of a single refresh; `frozen PHASE`, which says `stopped PID`
-when it stands still; `batch PHASE`, one run over all that is due; `crowd COUNT`, so many callers of each connection.
+when it stands still; `batch PHASE`, one run over all that is due (any other word: to its end); `crowd COUNT`, so many
+callers of each connection.
 """
 
 from __future__ import annotations
@@ -132,10 +133,11 @@ def refresh(phase: str, pk: str) -> None:
 def run_batch(phase: str) -> None:
     from django.utils import timezone
 
+    from connections.database_time import by_database
     from oauthflow.flows.refresh_due import refresh_due
 
     arm_batch(phase)
-    refresh_due(now=timezone.now())
+    refresh_due(now=by_database(timezone.now()))
 
 
 def crowd(count: int, ids: list[str]) -> None:

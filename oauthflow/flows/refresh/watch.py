@@ -9,6 +9,8 @@ import structlog
 from django.db import connection
 from django.utils import timezone
 
+from connections.database_time import by_database
+
 from .recovery import recover_abandoned, replay_spool
 
 SECONDS: Final = 2.0
@@ -22,7 +24,7 @@ def watch_for_the_dead(stop: threading.Event) -> None:
         try:
             while work:
                 work.pop()()
-            recover_abandoned(now=timezone.now())
+            recover_abandoned(now=by_database(timezone.now()))
         except Exception as error:  # the database may be away; the next look comes
             _log.warning("refresh.watch_failed", error=type(error).__name__)
         finally:
