@@ -82,7 +82,10 @@ def _forked(work: Callable[[], None]) -> int:
 
     from oauthflow.flows.refresh.owners import end_session
 
-    connections.close_all()
+    for one in connections.all():
+        one.close()
+        if close_pool := getattr(one, "close_pool", None):  # a child must not use its parent's connections
+            close_pool()
     child = os.fork()
     if child == 0:
         try:
