@@ -90,7 +90,9 @@ def find_registration(client_id: str, *, token: Secret, now: datetime) -> McpCli
 
     Spec: RFC 7592 §2, §3.
     """
-    found = McpClient.objects.usable(now=now).filter(client_id=client_id, kind=McpClient.Kind.DYNAMIC).first()
+    # PostgreSQL fails when it is asked to look for a NUL; none of our ids holds anything but plain characters.
+    named = McpClient.objects.filter(client_id=client_id) if client_id.isprintable() else McpClient.objects.none()
+    found = named.usable(now=now).filter(kind=McpClient.Kind.DYNAMIC).first()
     held = found.registration_access_token_hash if found else ""
     if not hmac.compare_digest(held, hash_of_secret(token)) or found is None:
         raise InvalidTokenError("The registration access token is not good for this client.")
