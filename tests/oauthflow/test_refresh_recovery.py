@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from errno import EIO, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,35 @@ def test_without_a_place_for_the_answer_nothing_is_claimed_or_sent(
         refresh_connection(connection, now=now, trigger="use")
     assert world.authorization_server.refresh_requests == []
     assert TokenSet.objects.get().lease_owner == ""
+
+
+@fault("F10")
+def test_with_a_full_disk_nothing_is_claimed_or_sent_and_no_file_stays(
+    world: World, connection: Connection, now: datetime, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(spool.os, "posix_fallocate", full)
+    with pytest.raises(TransportError):
+        refresh_connection(connection, now=now, trigger="use")
+    assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 0, "failed": 0}
+    assert world.authorization_server.refresh_requests == []
+    assert TokenSet.objects.get().lease_owner == ""
+    assert list(folder.iterdir()) == []
+
+
+@fault("F10")
+def test_a_disk_that_fails_after_all_costs_no_grant_while_the_database_takes_it(
+    world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(file: int) -> None:
+        raise OSError(EIO, "Input/output error")
+
+    monkeypatch.setattr(spool.os, "fsync", fails)
+    refresh_connection(connection, now=now, trigger="use")
+    assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 1, "failed": 0}
+    assert TokenSet.objects.get().generation == 3
 
 
 def test_an_answer_that_was_kept_but_not_stored_is_stored_by_whoever_comes_next(

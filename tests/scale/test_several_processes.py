@@ -130,6 +130,17 @@ def test_emptying_redis_loses_nothing_but_messages(site: Site) -> None:
     _workers_take_messages(site, seconds=20)
 
 
+@fault("F05")
+def test_a_redis_that_is_full_hinders_nobody_and_is_used_again_when_it_has_room(site: Site) -> None:
+    token, (connection,) = site.seed("full")
+    site.redis.client().config_set("maxmemory", 1)
+    try:
+        assert set(_ask_while_redis_is_away(site, token, connection)) == {200}
+    finally:
+        site.redis.client().config_set("maxmemory", 0)
+    _workers_take_messages(site, seconds=20)
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -116,7 +116,8 @@ class _Run:
             taken, crowded = self._leased([attempt for attempt, _ in ready])
         except (DatabaseError, FlowError) as error:  # not writable, database or spool: nothing is sent
             _log.warning("refresh.batch_stopped", error=type(error).__name__)
-            connection.close_if_unusable_or_obsolete()
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()
             self._queues.clear(ids)
             return
         for attempt, request in ready:
