@@ -4,6 +4,8 @@ A round of codes: 50 redemptions of one code at once, half of them to each proce
 A round of refresh tokens: 50 uses of one token at once. All have to get the same successor. In every twentieth round
 the first process is killed after half of them, and the others ask the second one; in one round the database refuses to
 commit, and afterwards the same token has to be good. Ends with an error at the first answer that is wrong.
+
+At the end: how long after a revocation at one process both refuse the access token.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import sqlite3
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,7 +36,8 @@ from datetime import timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
 from authserver.flows.issue_code import issue_authorization_code
-from authserver.models import AuthorizationCode, Consent, McpClient, TokenFamily
+from authserver.models import (AuthorizationCode, Consent, McpClient, ProtectedResource, TokenFamily,
+                               hash_of_secret, new_client_secret)
 from authserver.protocol.opaque import hash_of_token, new_refresh_token
 now, user = timezone.now(), User.objects.create_user("alice")
 program = McpClient.objects.create(client_id="program", grant_types=["authorization_code", "refresh_token"])
@@ -41,7 +45,7 @@ consent = Consent.objects.create(user=user, client=program, redirect_uri="https:
                                  resource="https://r.example/mcp", fingerprint="f", granted_at=now)
 challenge = urlsafe_b64encode(hashlib.sha256(b"v" * 43).digest()).rstrip(b"=").decode()
 said = {"redirect_uri": "https://p.example/cb", "code_challenge": challenge, "now": now}
-codes = [issue_authorization_code(consent, **said).reveal() for _ in range(2 * ROUNDS)]
+codes = [issue_authorization_code(consent, **said).reveal() for _ in range(2 * ROUNDS + LAST)]
 AuthorizationCode.objects.update(expires_at=now + timedelta(hours=2))
 tokens = []
 for family in TokenFamily.objects.order_by("pk")[:ROUNDS]:
@@ -49,8 +53,12 @@ for family in TokenFamily.objects.order_by("pk")[:ROUNDS]:
     TokenFamily.objects.filter(pk=family.pk).update(refresh_hash=hash_of_token(token), generation=1, rotated_at=now)
     AuthorizationCode.objects.filter(pk=family.pk).update(used_at=now)
     tokens.append(token)
+secret = new_client_secret()
+resource = ProtectedResource.objects.create(name="R", resource="https://r.example/mcp",
+                                            secret_hash=hash_of_secret(secret))
 unused = set(map(str, AuthorizationCode.objects.filter(used_at=None).values_list("code_hash", flat=True)))
-print(json.dumps({"codes": [code for code in codes if hash_of_token(code) in unused], "tokens": tokens}))
+print(json.dumps({"codes": [code for code in codes if hash_of_token(code) in unused], "tokens": tokens,
+                  "resource": str(resource.pk), "secret": secret.reveal()}))
 """
 _STATE = """
 import json
@@ -71,22 +79,23 @@ _ALLOW = {
     "sqlite": ["DROP TRIGGER refuse"],
     "postgresql": ["DROP TRIGGER refuse ON authserver_tokenfamily", "DROP FUNCTION refuse"],
 }
+_LAST = 20
 Got = tuple[int, dict[str, object]]
 
 
-async def post(port: int, form: dict[str, str]) -> Got:
-    """Ask the token endpoint on a connection of its own."""
+async def post(port: int, form: dict[str, str], path: str = "token") -> Got:
+    """Ask an endpoint on a connection of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = urlencode(form).encode()
     head = (
-        f"POST /oauth/token HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n"
+        f"POST /oauth/{path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n"
         f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body)
     answer = await reader.read()
     writer.close()
     start, _, content = answer.partition(b"\r\n\r\n")
-    return int(start.split(b" ", 2)[1]), json.loads(content)
+    return int(start.split(b" ", 2)[1]), json.loads(content or b"{}")
 
 
 async def together(ports: Sequence[int], form: dict[str, str], count: int) -> list[Got]:
@@ -126,7 +135,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
             folder = Path(name)
             database = stack.enter_context(fresh_database(kind, folder=folder, administration=chosen.administration))
-            fill = _FILL.replace("ROUNDS", str(chosen.rounds))
+            fill = _FILL.replace("ROUNDS", str(chosen.rounds)).replace("LAST", str(_LAST))
             site = stack.enter_context(running_site(database, folder=folder, fill=fill))
             _play(site, database, folder, rounds=chosen.rounds, parallel=chosen.parallel)
 
@@ -134,7 +143,7 @@ def main() -> None:
 def _play(site: Site, database: Database, folder: Path, *, rounds: int, parallel: int) -> None:
     second = Second(site, folder)
     try:
-        for code in site.filled["codes"]:
+        for code in site.filled["codes"][:rounds]:
             redeem(code, (second.port, site.port), parallel)
         print(f"{database.kind}: {rounds} rounds of {parallel} redemptions: 1 winner each, no 5xx")
         kills = 0
@@ -154,12 +163,43 @@ def _play(site: Site, database: Database, folder: Path, *, rounds: int, parallel
             f"{database.kind}: {rounds} rounds of {parallel} uses of one refresh token, {kills} kills in the middle,"
             " 1 refused commit: one successor each"
         )
+        delays = sorted(
+            asyncio.run(_seconds_until_refused(site, (second.port, site.port), code))
+            for code in site.filled["codes"][rounds:]
+        )
+        middle = delays[len(delays) // 2]
+        print(
+            f"{database.kind}: revoked to refused by both: {middle:.2f} s, at most {delays[-1]:.2f} s, of {len(delays)}"
+        )
     finally:
         second.stop()
     state = json.loads(shell(_STATE, environment=site.environment))
-    if state != [["", 2, rounds], ["code_replayed", 1, rounds]]:
+    if state != [["", 2, rounds], ["code_replayed", 1, rounds], ["revoked_by_client", 1, _LAST]]:
         raise SystemExit(f"families: {state}")
     print(f"{database.kind}: every family that was only refreshed lives, in its second generation; the others ended")
+
+
+async def _seconds_until_refused(site: Site, ports: Sequence[int], code: str) -> float:
+    """Redeem a code, make both processes see its access token, revoke it, and ask both until both refuse."""
+    form = {
+        "grant_type": "authorization_code", "client_id": "program", "code": code, "code_verifier": "v" * 43,
+        "redirect_uri": "https://p.example/cb",
+    }  # fmt: skip
+    token = str((await post(ports[0], form))[1]["access_token"])
+    question = {"token": token, "client_id": site.filled["resource"], "client_secret": site.filled["secret"]}
+
+    async def is_active(port: int) -> bool:
+        return bool((await post(port, question, "introspect"))[1]["active"])
+
+    if not all([await is_active(port) for port in ports]):
+        raise SystemExit("a fresh token is not active")
+    await post(ports[0], {"token": token, "client_id": "program"}, "revoke")
+    revoked_at = time.monotonic()
+    waiting = list(ports)
+    while waiting:
+        waiting = [port for port in waiting if await is_active(port)]
+        await asyncio.sleep(0.01)
+    return time.monotonic() - revoked_at
 
 
 class Second:

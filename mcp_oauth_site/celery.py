@@ -18,6 +18,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
 use_patient_transports()
 app = Celery("mcp_oauth_site")
 app.conf.update(settings.CELERY)
+# An app that is off has no tasks.
+app.conf.beat_schedule = {
+    name: entry
+    for name, entry in app.conf.beat_schedule.items()
+    if entry["task"].partition(".")[0] in settings.INSTALLED_APPS
+}
 app.autodiscover_tasks()
 
 

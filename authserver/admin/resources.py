@@ -102,7 +102,6 @@ class _RightAdmin(_ModelAdmin):
     """Kept and taken back with an audit record."""
 
     actions: Any = None
-    list_select_related: Any = ("client",)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         keep_right(obj, actor=request.user)
@@ -121,6 +120,7 @@ class ServiceAccountAdmin(_RightAdmin):
 
     form = ServiceAccountForm
     list_display = ("client", "user", "may_ask_for")
+    list_select_related = ("client", "user")
     raw_id_fields = ("user",)
 
     @admin.display(description="may ask for")

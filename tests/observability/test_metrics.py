@@ -243,3 +243,14 @@ def test_a_worker_tells_health_and_metrics_on_a_port_of_its_own(tmp_path: Path) 
     assert (ask("/healthz"), ask("/metrics"), ask("/admin/")) == (200, 200, 404)
     with override_settings(METRICS_TOKEN=Secret(TOKEN)):
         assert ask("/metrics") == 401
+
+
+def test_answers_of_the_token_endpoint_are_counted_by_grant_and_outcome(db: None) -> None:
+    def counted() -> float:
+        labels = {"grant_type": "refresh_token", "outcome": "invalid_client"}
+        return REGISTRY.get_sample_value("mcp_oauth_token_requests_total", labels) or 0.0
+
+    before = counted()
+    form = "grant_type=refresh_token&client_id=nobody&refresh_token=x"
+    Client().post("/oauth/token", form, content_type="application/x-www-form-urlencoded")
+    assert counted() == before + 1
