@@ -52,8 +52,8 @@ def _count(entries: Sequence[Entry]) -> None:
         if outcome:
             metrics.REFRESHES.labels(outcome, metrics.issuer_label(issuer)).inc(count)
     for entry in entries:
-        if outcome := _AUTHORIZATIONS.get(entry.event):
-            metrics.AUTHORIZATIONS.labels(outcome, _code(entry.reason)).inc()
+        if step := _AUTHORIZATIONS.get(entry.event):
+            metrics.AUTHORIZATIONS.labels(step, _code(entry.reason)).inc()
         seconds_left = entry.details.get("seconds_left")
         if isinstance(seconds_left, int | float):
             metrics.REFRESH_SECONDS_LEFT.observe(seconds_left)
