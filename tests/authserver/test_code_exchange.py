@@ -144,3 +144,12 @@ def test_a_refusal_is_recorded_once_a_minute_and_never_with_what_was_sent(consen
     recorded = AuditRecord.objects.get(event="authorization.failed")
     assert (recorded.client, recorded.reason) == ("program", "invalid_grant")
     assert "invented-code" not in str(recorded.details)
+
+
+@requirement("AS06")
+def test_a_code_that_comes_again_after_its_minute_and_with_nothing_right_ends_it_all_the_same(consent: Consent) -> None:
+    code = make_code(consent)
+    ask_token(code_form(code))
+    AuthorizationCode.objects.update(expires_at=timezone.now() - timedelta(hours=1))
+    assert ask_token(code_form(code, code_verifier="w" * 43)).error == "invalid_grant"
+    assert TokenFamily.objects.get().ended_reason == "code_replayed"

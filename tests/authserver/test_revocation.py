@@ -124,6 +124,9 @@ def test_one_token_of_a_service_account_ends_alone(alice: User) -> None:
         )
 
     one, other = token(1), token(2)
+    make_client("stranger")
+    assert revoke(one, client_id="stranger").status == 200
+    assert is_good({"access_token": one})
     assert ask("/oauth/revoke", {"token": one}, basic=("service", SECRET)).status == 200
     assert not is_good({"access_token": one})
     assert is_good({"access_token": other})
