@@ -13,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from .conf import authserver_configuration
-from .models import Revocation, RevocationEpoch, Subject
+from .models import Revocation, RevocationEpoch, ServiceAccount, Subject
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ class Revoked:
 
     Attributes:
         values: See `authserver.models.Revocation`; each with the last Unix second of issue that it covers.
-        subjects: The `sub` of people who are deactivated.
+        subjects: The `sub` of people who are deactivated, and of service accounts that act for them.
         epoch: The counter that was read with it.
     """
 
@@ -83,8 +83,9 @@ class RevokedReader:
             return self._latest
         rows = Revocation.objects.filter(until__gt=timezone.now()).values_list("value", "issued_until")
         values = {value: issued_until.timestamp() for value, issued_until in rows}
-        subjects = Subject.objects.filter(user__is_active=False).values_list("sub", flat=True)
-        found = Revoked(values, frozenset(subjects), epoch)
+        people = Subject.objects.filter(user__is_active=False).values_list("sub", flat=True)
+        accounts = ServiceAccount.objects.filter(user__is_active=False).values_list("client__client_id", flat=True)
+        found = Revoked(values, frozenset([*people, *accounts]), epoch)
         latest = self._latest
         if (latest.values, latest.subjects, latest.epoch) == (found.values, found.subjects, epoch):
             object.__setattr__(latest, "read_at", found.read_at)

@@ -15,7 +15,7 @@ _endpoints: list[URLPattern] = [
     path("oauth/authorize/<uuid:pending_id>/upstream", consent.upstream, name="upstream"),
     path("oauth/grants/<uuid:consent_id>/revoke", grants.revoke_grant, name="revoke_grant"),
     path("oauth/register", registration.register, name="register"),
-    path("oauth/register/<str:client_id>", registration.registration, name="registration"),
+    path("oauth/register/<slug:client_id>", registration.registration, name="registration"),
 ]
 
 urlpatterns = [path("", include((_endpoints, "authserver")))]

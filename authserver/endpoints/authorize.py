@@ -17,7 +17,7 @@ from oauthflow.views.signed_in import SeeOther
 
 from ..browser import browser_hash, is_own_navigation
 from ..conf import issuer
-from ..flows.begin_authorization import begin_authorization, rules_of
+from ..flows.begin_authorization import begin_authorization, count_start, rules_of
 from ..flows.decide_authorization import answer, awaits_upstream
 from ..flows.resolve_client import known_client, needs_document, resolve_client
 from ..models import McpClient
@@ -45,6 +45,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
             read_answerable(parameters, client=rules_of(known_client(client_id, now=timezone.now())))
         if not request.user.is_authenticated:
             return _sign_in_first(request, parameters)
+        count_start(request.user, now=timezone.now())
         client = resolve_client(client_id, now=timezone.now())
         answerable = read_answerable(parameters, client=rules_of(client))
     except OAuthError as error:

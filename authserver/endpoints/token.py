@@ -76,8 +76,8 @@ def answer_token_requests(requests: Sequence[FormRequest]) -> list[Answer]:
         with transaction.atomic():
             for number in order:
                 decided[number] = _decide(asked[number], now=now)
-    except (DatabaseError, InterfaceError):
-        _log.warning("token requests are decided one by one", count=len(asked))
+    except Exception as error:  # whatever one request does, its neighbours get their answers
+        _log.warning("token requests are decided one by one", count=len(asked), error=type(error).__name__)
         if not connection.in_atomic_block:
             connection.close()
         decided = [_decide_alone(one, now=now) for one in asked]
@@ -141,7 +141,7 @@ def _decide_alone(asked: Decision, *, now: datetime) -> Decision:
     try:
         with transaction.atomic():
             return _decide(asked, now=now)
-    except (DatabaseError, InterfaceError):
+    except Exception:
         _log.exception("a token request cannot be decided")
         return replace(asked, error=_BUSY)
 

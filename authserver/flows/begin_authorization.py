@@ -35,6 +35,15 @@ def rules_of(client: McpClient) -> ClientRules:
     return ClientRules(client.redirect_uris, client.grant_types, parse_scope(client.scope))
 
 
+def count_start(user: User, *, now: datetime) -> None:
+    """Count a request of this person's browser, before anything is fetched or kept for it.
+
+    Raises:
+        TooManyRequestsError: It was sent here too often; any site can send it.
+    """
+    take("authorize", who=str(user.pk), limit=STARTS_A_MINUTE, seconds=60, now=now)
+
+
 def begin_authorization(
     parameters: Mapping[str, Sequence[str]],
     *,
@@ -62,11 +71,9 @@ def begin_authorization(
     Raises:
         OAuthError: The request is refused; see `check_request`.
         InteractionRequiredError: The client wants no page, and the person has to be asked.
-        TooManyRequestsError: This person's browser was sent here too often.
 
     Spec: RFC 6749 §4.1.1; RFC 8707 §2; security notes AS09, AS10. P-01, P-02.
     """
-    take("authorize", who=str(user.pk), limit=STARTS_A_MINUTE, seconds=60, now=now)
     resource = _resource(parameters, user=user)
     checked = check_request(Asked(parameters, rules_of(client), _rules(resource)), answerable=answerable)
     consent = _remembered(checked, client=client, user=user) if is_own_navigation else None

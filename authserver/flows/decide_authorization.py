@@ -68,12 +68,13 @@ def allow(pending: PendingAuthorization, *, now: datetime) -> None:
     with transaction.atomic():
         _claim(pending, decided_at=now, now=now)
         _require_usable(pending, now=now)
+        # The client before the consent: the order in which everybody locks the two.
+        McpClient.objects.filter(pk=pending.client_id).update(last_used_at=now, expires_at=None)
         pending.connection = _connection(pending)
         pending.consent = _consent(pending, now=now)
         # A sign-in at another service may follow, and that takes its time as well.
         pending.expires_at = now + timedelta(minutes=authserver_configuration().consent_minutes)
         pending.save(update_fields=["connection", "consent", "expires_at"])
-        McpClient.objects.filter(pk=pending.client_id).update(last_used_at=now, expires_at=None)
         _record(AuditEvent.CONSENT_GRANTED, pending)
 
 
@@ -94,9 +95,10 @@ def answer(pending: PendingAuthorization, *, now: datetime) -> str:
     Spec: RFC 6749 §4.1.2. X-01, AS06, AS10.
     """
     with transaction.atomic():
-        stands = Consent.objects.standing().filter(pk=_given(pending).pk)
+        # Locked: whoever takes the consent back at this moment waits, and then ends what is made here.
+        stands = Consent.objects.standing().select_for_update().filter(pk=_given(pending).pk).first()
         open_still = PendingAuthorization.objects.filter(pk=pending.pk, answered_at__isnull=True, expires_at__gt=now)
-        if not open_still.filter(consent__in=stands).update(answered_at=now):
+        if stands is None or not open_still.update(answered_at=now):
             raise InvalidRequestError("This question was answered before, or the answer came too late.")
         _require_usable(pending, now=now)
         code = issue_authorization_code(

@@ -57,6 +57,9 @@ def block_client(client: McpClient, *, actor: object, now: datetime) -> None:
 
 
 def _end_all_of(client: McpClient, *, reason: str, actor: object, now: datetime) -> None:
+    # Consents before families, as whoever takes back one of them does.
+    standing = Consent.objects.filter(client=client, revoked_at__isnull=True)
+    list(standing.select_for_update().order_by("pk").values_list("pk"))
     end_families(TokenFamily.objects.filter(client=client), reason=reason[:40], now=now)
     end_service_tokens(client.pk, now=now)
     end_consents(Consent.objects.filter(client=client), reason=reason, actor=actor, now=now)

@@ -70,8 +70,11 @@ def register_client(body: bytes, *, address: str, initial_access_token: Secret, 
     Spec: RFC 7591 §3; security notes AS02. X-10.
     """
     try:
+        # Counted before anything is refused: each refusal is a record, and nobody fills that by asking.
+        limits = authserver_configuration()
+        take("registration", who=address, limit=limits.registrations_of_an_address, seconds=_HOUR, now=now)
         _require_allowed(initial_access_token, now=now)
-        _take_from_limits(address, now=now)
+        take("registration", limit=limits.registrations_a_day, seconds=_DAY, now=now)
         metadata, _ = read_registration(body)
         _require_reachable_keys(metadata)
         return _registered(metadata, now=now)
@@ -107,6 +110,7 @@ def update_registration(client: McpClient, body: bytes, *, now: datetime) -> Sec
 
     Raises:
         InvalidClientMetadataError: The metadata is not what we take, or is that of another client.
+        InvalidTokenError: The client was blocked or ended meanwhile.
 
     Spec: RFC 7592 §2.2; security notes AS04.
     """
@@ -114,12 +118,21 @@ def update_registration(client: McpClient, body: bytes, *, now: datetime) -> Sec
     _require_own(client, document)
     _require_reachable_keys(metadata)
     with transaction.atomic():
+        _read_again(client, now=now)
         changed = client.document_hash != metadata.fingerprint
         secret = _take_over(client, metadata)
         client.save()
         if changed:
             end_consents(Consent.objects.filter(client=client), reason="client_changed", actor=None, now=now)
     return secret
+
+
+def _read_again(client: McpClient, *, now: datetime) -> None:
+    """Under a lock: what an administrator decided about the client since it was read is not written over."""
+    try:
+        client.refresh_from_db(from_queryset=McpClient.objects.usable(now=now).select_for_update())
+    except McpClient.DoesNotExist:
+        raise InvalidTokenError("The client was blocked or ended.") from None
 
 
 def delete_registration(client: McpClient, *, now: datetime) -> None:
@@ -147,12 +160,6 @@ def _require_allowed(initial_access_token: Secret, *, now: datetime) -> None:
     valid = RegistrationToken.objects.valid(now=now).filter(token_hash=hash_of_secret(initial_access_token))
     if not valid.update(last_used_at=now):
         raise InvalidTokenError("Registration needs an initial access token of an administrator.")
-
-
-def _take_from_limits(address: str, *, now: datetime) -> None:
-    limits = authserver_configuration()
-    take("registration", who=address, limit=limits.registrations_of_an_address, seconds=_HOUR, now=now)
-    take("registration", limit=limits.registrations_a_day, seconds=_DAY, now=now)
 
 
 def _require_reachable_keys(metadata: RegisteredMetadata) -> None:

@@ -143,4 +143,6 @@ def _assertion(form: Mapping[str, str]) -> ClientProof:
         client_id = unverified_claims["sub"]
     except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidClientError("The client assertion is not good.") from error
-    return ClientProof("private_key_jwt", client_id if isinstance(client_id, str) else "", Secret(text))
+    if not isinstance(client_id, str) or _CONTROL.search(client_id):
+        raise InvalidClientError("The client assertion is not good.")
+    return ClientProof("private_key_jwt", client_id, Secret(text))

@@ -15,6 +15,8 @@ from django.utils import timezone
 
 from audit.events import AuditEvent
 from audit.models import AuditRecord
+from authserver.flows import register_client
+from authserver.flows.end_grants import block_client
 from authserver.flows.forget_clients import forget_unused
 from authserver.models import (
     Consent,
@@ -156,6 +158,30 @@ def test_where_registration_wants_a_token_only_a_valid_one_helps(client: Client)
     assert _post(client, PLAIN, Authorization="Bearer good").status_code == 201
     good.refresh_from_db()
     assert good.last_used_at is not None
+
+
+@override_settings(AUTHSERVER={"registration": "token"})
+def test_nobody_fills_the_record_with_refused_registrations(client: Client) -> None:
+    assert [_post(client, PLAIN).status_code for _ in range(15)] == [401] * 10 + [429] * 5
+    assert AuditRecord.objects.filter(event=AuditEvent.CLIENT_REGISTRATION_FAILED).count() == 10
+
+
+def test_a_client_that_is_blocked_while_it_changes_itself_stays_blocked(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = _post(client, PLAIN).json()
+
+    def block(metadata: object) -> None:
+        block_client(McpClient.objects.get(), actor=None, now=timezone.now())
+
+    monkeypatch.setattr(register_client, "_require_reachable_keys", block)
+    answer = _manage(client, said, "put", PLAIN | {"client_id": said["client_id"], "client_name": "Other"})
+    assert (answer.status_code, McpClient.objects.get().name) == (401, "Notes")
+    assert McpClient.objects.get().blocked_at is not None
+
+
+def test_the_address_of_a_registration_holds_nothing_odd(client: Client) -> None:
+    assert client.get("/oauth/register/client%00", headers={"Authorization": "Bearer x"}).status_code == 404
 
 
 @requirement("X-10")

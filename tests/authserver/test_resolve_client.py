@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from audit.events import AuditEvent
 from audit.models import AuditRecord
+from authserver.flows import begin_authorization
 from authserver.flows.resolve_client import resolve_client
 from authserver.models import Consent, McpClient
 from authserver.protocol.errors import TooManyRequestsError, UnknownClientError
@@ -84,6 +85,14 @@ def test_before_a_sign_in_nothing_is_fetched(
     response = client.get(address(PROGRAM, **changed), headers=TYPED)
     assert response.status_code in (302, 400)
     assert host_of(response) == ""
+    assert internet.calls == []
+
+
+def test_whoever_is_sent_here_too_often_makes_us_fetch_nothing_more(
+    browser: Client, vendor: Vendor, internet: FakeInternet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(begin_authorization, "STARTS_A_MINUTE", 0)
+    assert browser.get(address(PROGRAM)).status_code == 429
     assert internet.calls == []
 
 

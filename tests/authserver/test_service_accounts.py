@@ -110,6 +110,18 @@ def test_a_change_of_the_account_ends_its_tokens_and_later_ones_are_good(
     assert verify(ask().members["access_token"], audience=RESOURCE)
 
 
+def test_tokens_of_an_account_are_good_as_long_as_the_person_it_acts_for_is_active(
+    account: ServiceAccount, alice: User
+) -> None:
+    token = ask(resource=RESOURCE).members["access_token"]
+    assert verify(token, audience=RESOURCE)
+    alice.is_active = False
+    alice.save()
+    REVOKED._checked_at = float("-inf")
+    with pytest.raises(InvalidTokenError):
+        verify(token, audience=RESOURCE)
+
+
 def test_a_deleted_account_has_no_tokens(account: ServiceAccount) -> None:
     token = ask(resource=RESOURCE).members["access_token"]
     account.delete()

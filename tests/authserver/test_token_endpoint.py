@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -220,6 +221,15 @@ def test_a_forged_assertion_is_refused(asserting: McpClient, alice: User, change
 @pytest.mark.parametrize("assertion", ["x", "a.b.c", "..", "e30.e30.e30", "é", "x" * 9000, "e30.W10.AA"])
 def test_an_assertion_that_is_none_is_a_client_error(asserting: McpClient, alice: User, assertion: str) -> None:
     got = _with_assertion(make_code(make_consent(alice, asserting)), assertion)
+    assert (got.status, got.error) == (401, "invalid_client")
+
+
+@pytest.mark.parametrize("name", ["\ud800", "pro\x00gram"])
+def test_an_assertion_in_a_name_that_no_database_can_look_up_is_a_client_error(asserting: McpClient, name: str) -> None:
+    parts = [
+        urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "ES256"}, {"sub": name})
+    ]
+    got = _with_assertion("x", ".".join([*parts, "AAAA"]))
     assert (got.status, got.error) == (401, "invalid_client")
 
 

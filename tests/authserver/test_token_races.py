@@ -131,6 +131,16 @@ def test_requests_that_share_a_transaction_are_answered_each_for_itself(consent:
     assert ask_token(code_form(other)).status == 200
 
 
+def test_a_request_that_breaks_something_spoils_nobody_elses(consent: Consent, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*args: object, **kwargs: object) -> TokenResponse:
+        raise ValueError
+
+    monkeypatch.setitem(cast("dict[str, Any]", GRANTS), "client_credentials", break_down)
+    McpClient.objects.update(grant_types=["authorization_code", "refresh_token", "client_credentials"])
+    forms = [code_form(make_code(consent)), {"grant_type": "client_credentials", "client_id": "program"}]
+    assert [answer.status for answer in answer_token_requests([_request(form) for form in forms])] == [200, 503]
+
+
 def _request(form: dict[str, str]) -> FormRequest:
     return FormRequest(method="POST", query=b"", content_type=FORM, authorization=None, body=urlencode(form).encode())
 
