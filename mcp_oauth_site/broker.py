@@ -23,7 +23,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "send e-mail that waits": {"task": "oauthflow.tasks.send_mail", "schedule": 60.0},
     "warn of what ends soon": {"task": "oauthflow.tasks.warn_of_ends", "schedule": 300.0},
     "end what deactivated people hold": {"task": "oauthflow.tasks.end_what_deactivated_people_hold", "schedule": 60.0},
-    "note that beat runs": {"task": HEARTBEAT_TASK, "schedule": 60.0},
+    "note that beat runs": {"task": HEARTBEAT_TASK, "schedule": 20.0},
 }
 
 

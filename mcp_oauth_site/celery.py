@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import threading
+from typing import Any, Final
 
 from celery import Celery, Task, signals
 from django.conf import settings
@@ -60,3 +61,20 @@ def tell_spans(**kwargs: Any) -> None:
     from .observability.spans import send_spans
 
     send_spans()
+
+
+@signals.worker_ready.connect(dispatch_uid="mcp_oauth_site.start_stand_in")
+def start_stand_in(**kwargs: Any) -> None:
+    """Look after beat as long as the worker runs."""
+    from .stand_in import stand_in_for_beat
+
+    threading.Thread(target=stand_in_for_beat, args=(_stopping,), name="beat-stand-in", daemon=True).start()
+
+
+@signals.worker_shutting_down.connect(dispatch_uid="mcp_oauth_site.stop_stand_in")
+def stop_stand_in(**kwargs: Any) -> None:
+    """Begin nothing new."""
+    _stopping.set()
+
+
+_stopping: Final = threading.Event()

@@ -6,7 +6,6 @@ A part without which nothing can be done has `failed`, and the answer is 503. Wi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -21,11 +20,10 @@ from django.views.decorators.http import require_safe
 from .caches import cache_is_shared
 from .canary import key_canary_opens
 from .celery import app
-from .observability.heartbeat import STALE_AFTER_SECONDS, beat_age_seconds
+from .observability.heartbeat import beat_is_silent
 
 _log = structlog.get_logger(__name__)
 _BROKER_SECONDS: Final = 1
-_started_at = time.monotonic()
 
 
 @never_cache
@@ -87,10 +85,7 @@ def _timeouts(broker_url: str) -> dict[str, int]:
 
 
 def _beat() -> bool:
-    """Whether beat reached a worker lately. After a start, and where nobody remembers, it gets the same time."""
-    age = beat_age_seconds()
-    since_start = time.monotonic() - _started_at
-    return min(since_start, age if age is not None else since_start) <= STALE_AFTER_SECONDS
+    return not beat_is_silent()
 
 
 _NEEDED: Final[dict[str, Callable[[], bool]]] = {

@@ -78,6 +78,8 @@ prepare_data_dir(
     files=(*(() if DATABASE_URL else (_SQLITE_FILE,)), *(() if REDIS_URL else (_BROKER_FILE,))),
 )
 CELERY: dict[str, Any] = broker_settings(REDIS_URL, sqlite_file=DATA_DIR / _BROKER_FILE)
+# Three ticks were lost: then workers do by themselves what cannot wait (stand_in.py), and /readyz is degraded.
+BEAT_SILENT_SECONDS = 60.0
 CACHES: dict[str, dict[str, Any]] = {
     "default": redis_cache(REDIS_URL)
     if REDIS_URL

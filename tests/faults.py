@@ -42,7 +42,8 @@ FAULTS: Final = {
         "Redis is gone, frozen, full or emptied.", "Tokens are released and renewed; nothing has to be restarted."
     ),
     "F06": Fault(
-        "A message comes many times or never; two beats; none.", "Each token is renewed once; no beat: later."
+        "A message comes many times or never; two beats; none.",
+        "Each token is renewed once; no beat: workers renew by themselves after a minute.",
     ),
     "F07": Fault(
         "The database is restarted.",

@@ -26,6 +26,9 @@ REFRESH_SECONDS_LEFT: Final = Histogram(
     "mcp_oauth_refresh_seconds_left", "How long before its end an access token was renewed; below 0: after it.",
     buckets=(-_HOUR, -_MINUTE, 0, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 6 * _HOUR, _DAY),
 )  # fmt: skip
+STAND_IN_RUNS: Final = Counter(
+    "mcp_oauth_stand_in_runs", "Searches for due tokens by workers themselves, because beat was silent."
+)
 TOKEN_RELEASES: Final = Counter("mcp_oauth_token_releases", "Access tokens given to programs.")
 TOKEN_REQUESTS: Final = Counter(
     "mcp_oauth_token_requests", "Requests for tokens of our own, by grant and outcome.", ["grant_type", "outcome"]

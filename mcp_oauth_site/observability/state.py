@@ -45,13 +45,11 @@ class StateCollector(Collector):
 
 def _read() -> list[GaugeMetricFamily]:
     try:
-        families = [_connections(), *_queue(), *_outboxes()]
+        families = [_connections(), *_queue(), *_outboxes(), *_beat()]
         readable = 1.0
     except DatabaseError:
         _log.warning("the state for metrics cannot be read")
         families, readable = [], 0.0
-    if (age := beat_age_seconds()) is not None:
-        families.append(_gauge("mcp_oauth_beat_age_seconds", "Since the last tick of beat that a worker took.", age))
     return [*families, _gauge("mcp_oauth_state_readable", "Whether the database answered the last time.", readable)]
 
 
@@ -91,6 +89,11 @@ def _outboxes() -> Iterable[GaugeMetricFamily]:
         waiting.add_metric([name], row["count"])
         late.add_metric([name], max(0.0, (now - row["oldest"]).total_seconds()) if row["oldest"] else 0.0)
     return waiting, late
+
+
+def _beat() -> Iterable[GaugeMetricFamily]:
+    if (age := beat_age_seconds()) is not None:
+        yield _gauge("mcp_oauth_beat_age_seconds", "Since the last tick of beat that a worker took.", age)
 
 
 def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:

@@ -164,16 +164,21 @@ def running_site(folder: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def running_on_sqlite(folder: Path) -> Iterator[Site]:
-    """Start `manage.py up` as on one machine, and stop it again."""
+def running_on_sqlite(folder: Path, *, only: tuple[str, ...] = (), **variables: str) -> Iterator[Site]:
+    """Start `manage.py up` as on one machine, or these of its roles alone, and stop it again."""
     port = free_port()
     url = f"http://localhost:{port}"
-    with token_endpoint() as upstream:
-        site = Site(folder, _environment(port), [url], PrivateRedis(folder), upstream, shared_data=folder / "data")
-        with closing(site), site.role("", "all", port=port) as process:
-            wait_for(f"{url}/healthz", process=process, log=site.logs["all"], seconds=300)
-            eventually(lambda: "ready" in site.logs["all"].read_text(), seconds=300)
-            yield site
+    started = {role: role for role in only} or {"all": ""}
+    web, worker = ("web", "worker") if only else ("all", "all")
+    with token_endpoint() as upstream, ExitStack() as stack:
+        environment = _environment(port, **variables)
+        site = Site(folder, environment, [url], PrivateRedis(folder), upstream, shared_data=folder / "data")
+        stack.enter_context(closing(site))
+        for name, role in started.items():
+            stack.enter_context(site.role(role, name, port=port))
+        wait_for(f"{url}/healthz", process=site.processes[web], log=site.logs[web], seconds=300)
+        eventually(lambda: "ready" in site.logs[worker].read_text(), seconds=300)
+        yield site
 
 
 def _environment(port: int, **variables: str) -> dict[str, str]:
