@@ -35,14 +35,19 @@ def enter_client(client: McpClient, *, actor: object) -> Secret | None:
 
 
 def change_entered(client: McpClient, *, actor: object, now: datetime) -> None:
-    """Keep what an administrator changed; grants that are answered where the client is no longer end."""
+    """Keep what an administrator changed; grants end that are answered where the client is no longer, or go further."""
     if client.token_endpoint_auth_method not in SECRET_METHODS:
         client.client_secret_hash = ""
     with transaction.atomic():
         client.save()
-        elsewhere = Consent.objects.filter(client=client).exclude(redirect_uri__in=client.redirect_uris)
-        end_consents(elsewhere, reason="client_changed", actor=actor, now=now)
+        outside = [consent.pk for consent in Consent.objects.filter(client=client) if not _still_fits(consent, client)]
+        end_consents(Consent.objects.filter(pk__in=outside), reason="client_changed", actor=actor, now=now)
         _record(client, actor=actor, reason="changed")
+
+
+def _still_fits(consent: Consent, client: McpClient) -> bool:
+    is_within = not client.scope or set(consent.scope.split()) <= set(client.scope.split())
+    return is_within and consent.redirect_uri in client.redirect_uris
 
 
 def renew_secret(client: McpClient, *, actor: object) -> Secret:

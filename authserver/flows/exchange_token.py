@@ -14,6 +14,7 @@ from django.contrib.auth import get_user_model
 from audit.events import AuditEvent
 from audit.record import record
 from connections.models import Connection, McpServer
+from connections.models.api_token import ApiScope
 from connections.services import default_connection
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.protocol.errors import AuthorizationRequiredError, FlowError
@@ -27,7 +28,7 @@ from ..protocol.errors import (
     TemporarilyUnavailableError,
     UnauthorizedClientError,
 )
-from ..resources import gateway_resource
+from ..resources import api_resource, gateway_resource
 from ..statements import StoredClient
 from ..tokens import VerifiedToken, verify
 
@@ -55,7 +56,7 @@ def exchange_token(form: Mapping[str, str], *, client: StoredClient, now: dateti
         UnauthorizedClientError: A public client.
         InvalidTargetError: No policy allows this client that server.
         InvalidRequestError: The subject token is not good, or of another kind. RFC 8693 §2.2.2.
-        InvalidGrantError: The person may not use the server, or has to sign in there first.
+        InvalidGrantError: The person may not use the server, has to sign in there first, or allowed too little.
         TemporarilyUnavailableError: The upstream cannot be reached at the moment.
 
     Spec: RFC 8693 §2.1, §2.2, §5.
@@ -64,6 +65,8 @@ def exchange_token(form: Mapping[str, str], *, client: StoredClient, now: dateti
         raise UnauthorizedClientError("A client that proves nothing exchanges no tokens.")
     _check_form(form)
     server, subject = _allowed(form, client=client)
+    if subject.audience == api_resource() and ApiScope.TOKENS_RELEASE not in subject.scopes:
+        raise InvalidGrantError("The person did not allow that upstream tokens are given out.")
     user = get_user_model().objects.filter(pk=subject.user_id, is_active=True).first() if subject.user_id else None
     connection = _connection_of(user, server) if user else None
     if connection is None:

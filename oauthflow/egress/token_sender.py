@@ -147,6 +147,8 @@ class TokenSender:
             self._finish(exchange, _verdict(error))
 
     def _send(self, exchange: _Exchange, wire: Wire, url: ParsedUrl) -> None:
+        if exchange.deadline is not None and exchange.deadline.when() <= self._loop.time():
+            raise ResponseTimeoutError("connected too late; nothing was sent")
         exchange.wire = wire
         data = _as_bytes(proved(exchange.request), url)
         wire.send(data, url=url.url, told=lambda outcome: self._answered(exchange, outcome))
@@ -159,7 +161,8 @@ class TokenSender:
         except NonceAskedError as error:
             outcome = error
             if not exchange.is_second:
-                exchange.is_second = True
+                # The connection of the first try may carry somebody else's request by now.
+                exchange.is_second, exchange.wire = True, None
                 self._loop.call_soon(self._go, exchange)
                 return
         self._finish(exchange, outcome)

@@ -92,6 +92,16 @@ def test_a_changed_address_ends_the_grants_that_were_answered_there(admin: Clien
     assert not Consent.objects.standing().exists()
 
 
+def test_fewer_scopes_end_the_grants_that_go_further(admin: Client, alice: User) -> None:
+    row = registered(kind=McpClient.Kind.PRE_REGISTERED, redirect_uris=["http://127.0.0.1:33418/callback"])
+    make_consent(alice, row, scope="mcp:access")
+    make_consent(alice, row, scope="mcp:access offline_access")
+    path = reverse("admin:authserver_mcpclient_change", args=(row.pk,))
+    same = ENTERED | {"addresses": "http://127.0.0.1:33418/callback", "token_endpoint_auth_method": "none"}
+    assert admin.post(path, same | {"scope": "mcp:access"}).status_code == 302
+    assert [consent.scope for consent in Consent.objects.standing()] == ["mcp:access"]
+
+
 def test_a_new_secret_replaces_the_old_one(admin: Client) -> None:
     row = registered(kind=McpClient.Kind.PRE_REGISTERED, token_endpoint_auth_method="client_secret_post")
     page = admin.post(reverse("admin:authserver_mcpclient_act", args=(row.pk, "secret")))

@@ -11,6 +11,7 @@ from django.utils import timezone
 from audit.models import AuditRecord
 from authserver.flows.exchange_token import ACCESS_TOKEN_TYPE, GRANT_TYPE
 from authserver.models import ExchangePolicy, McpClient, TokenFamily
+from authserver.resources import api_resource
 from connections.models import Connection, McpServer
 from tests.authserver.grants import SECRET, make_client, make_consent, make_family, mint, nothing_remembered
 from tests.authserver.token_calls import Got, ask_token
@@ -112,3 +113,12 @@ def test_a_client_that_proves_nothing_may_not(family: TokenFamily) -> None:
     assert got.error == "unauthorized_client"
     McpClient.objects.filter(client_id="back-end").update(grant_types=["authorization_code"])
     assert exchange(mint(family)).error == "invalid_client"
+
+
+@pytest.mark.parametrize(("scope", "status"), [("connections:read", 400), ("tokens:release", 200)])
+def test_a_token_for_our_own_interface_needs_the_scope_that_releases_tokens(
+    back_end: McpClient, alice: User, scope: str, status: int
+) -> None:
+    ExchangePolicy.objects.update(subject_resource=api_resource())
+    family = make_family(make_consent(alice, make_client(), resource=api_resource(), scope=scope))
+    assert exchange(mint(family)).status == status

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from pytest_django import Settings
 
 from oauthflow.egress import Answer as Sent
 from oauthflow.egress import Sender, open_sender, resolve, token_wire
+from oauthflow.egress.token_sender import TokenSender, _Exchange
 from oauthflow.protocol.errors import (
     BlockedUrlError,
     FlowError,
@@ -21,6 +24,7 @@ from oauthflow.protocol.errors import (
     TransportError,
 )
 from oauthflow.protocol.messages import Request, Response
+from oauthflow.protocol.signing_key import SigningKey
 from tests.fakes.internet import Answer, Call
 from tests.fakes.served import served
 from tests.product import free_port
@@ -180,3 +184,24 @@ def test_a_deletion_is_sent_as_one_and_without_a_body(sender: Sender, settings: 
     assert head.startswith(b"DELETE /register/1 HTTP/1.1\r\n")
     assert b"Authorization: Bearer rat" in head
     assert body == b""
+
+
+def test_a_request_that_waits_for_a_second_connection_takes_nobody_elses_first_one_down(
+    sender: Sender, settings: Settings
+) -> None:
+    settings.EGRESS_ALLOW = ()
+    assert isinstance(sender, TokenSender)
+    request = Request("POST", "https://10.0.0.1/token", form={}, dpop_key=SigningKey.new())
+    said = {"dpop-nonce": "n", "content-type": "application/json"}
+    nonce = Response(400, url=request.url, headers=said, body=b'{"error": "use_dpop_nonce"}')
+    exchange = _Exchange("key", request, time.monotonic() + 5)
+    exchange.wire = first = Mock()
+
+    async def ask_again_and_expire(sender: TokenSender) -> None:
+        sender._answered(exchange, nonce)
+        sender._expire(exchange)
+
+    asyncio.run_coroutine_threadsafe(ask_again_and_expire(sender), sender._loop).result()
+    assert sender.next(seconds=10) is not None
+    assert exchange.is_second
+    first.abandon.assert_not_called()
