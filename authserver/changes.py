@@ -8,8 +8,11 @@ from django.contrib.auth import get_user_model
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
+from oauthflow.conf import configuration
+
+from .flows.end_grants import end_consents
 from .flows.end_tokens import advance_epoch, end_service_tokens
-from .models import ProtectedResource, ServiceAccount
+from .models import Consent, ProtectedResource, ServiceAccount
 
 
 def connect_receivers() -> None:
@@ -30,5 +33,9 @@ def _service_account_changed(sender: object, instance: ServiceAccount, created: 
 
 
 def _user_changed(sender: object, instance: Any, created: bool = False, **kwargs: Any) -> None:
-    if not created and not instance.is_active:
-        advance_epoch()
+    if created or instance.is_active:
+        return
+    if configuration().revoke_deactivated:
+        grants = Consent.objects.filter(user=instance)
+        end_consents(grants, reason="user_deactivated", actor=None, now=timezone.now())
+    advance_epoch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import User
+from pytest_django import Settings
 
 from audit.models import AuditRecord
 from authserver.models import Consent, ServiceAccount, TokenFamily
@@ -132,3 +133,15 @@ def test_one_token_of_a_service_account_ends_alone(alice: User) -> None:
     assert not is_good({"access_token": one})
     assert is_good({"access_token": other})
     assert not TokenFamily.objects.exists()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_a_person_allowed_ends_with_a_deactivation_unless_the_site_only_suspends(
+    given: dict[str, str], alice: User, settings: Settings, ends: bool
+) -> None:
+    settings.MCP_OAUTH = {"revoke_deactivated": ends}
+    for is_active in (False, True):
+        alice.is_active = is_active
+        alice.save()
+    assert ask_token(refresh_form(given["refresh_token"])).status == (400 if ends else 200)
+    assert Consent.objects.standing().exists() != ends
