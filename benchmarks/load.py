@@ -25,9 +25,10 @@ class Call:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a load; `latencies` in seconds, of good answers only."""
+    """What came of a load; `latencies` in seconds, of good answers only. `ended_at` is of the monotonic clock."""
 
     seconds: float = 0.0
+    ended_at: float = 0.0
     latencies: list[float] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
 
@@ -58,7 +59,7 @@ async def _drive(port: int, calls: Sequence[Call], connections: int, count: int)
     for client in clients:
         client.send()
     await asyncio.wait_for(asyncio.gather(*(client.finished for client in clients)), timeout=300)
-    outcome.seconds = time.perf_counter() - started
+    outcome.seconds, outcome.ended_at = time.perf_counter() - started, time.monotonic()
     for client in clients:
         client.transport.close()
     return outcome

@@ -1,14 +1,11 @@
-"""Many at once want the same tokens: workers, and callers on demand, in several processes. P16, P17.
+"""Many at once want the same tokens: workers, and callers on demand, in several processes. P16.
 
     python -m benchmarks.refresh_races [--database sqlite] [--database postgresql --administration URL]
-        [--connections 50] [--rotations 5] [--processes 3] [--callers 8] [--rounds 10]
+        [--connections 50] [--rotations 5] [--processes 3] [--callers 8]
 
-P16: in every rotation all tokens end at once; two processes refresh what is due as workers do, the others ask for each
+In every rotation all tokens end at once; two processes refresh what is due as workers do, the others ask for each
 token with so many callers at a time, in an order of their own. The server counts uses of one token, requests for one
 connection that overlap, and families that ended.
-
-P17: 64 callers in one process want the one token that has ended, from a server that takes 50 ms; measured is how long
-after the server's answer the last of them has it.
 """
 
 from __future__ import annotations
@@ -16,8 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import statistics
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +25,6 @@ from .refresher import names, progress, require, run
 if TYPE_CHECKING:
     from connections.models import Connection
 
-_CROWD = 64
 _LATENCY_SECONDS = 0.05
 
 
@@ -41,16 +35,10 @@ def main() -> None:
     parser.add_argument("--rotations", type=int, default=5)
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--callers", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=10)
     run(_measure, parser)
 
 
 def _measure(database: Database, options: argparse.Namespace) -> None:
-    _races(database, options)
-    _crowd(database, options)
-
-
-def _races(database: Database, options: argparse.Namespace) -> None:
     from django.utils import timezone
 
     from connections.models import Connection, TokenSet
@@ -118,38 +106,14 @@ def _ask(made: Sequence[Connection], callers: int) -> None:
                 raise outcome
 
 
-def _token_of(one: Connection) -> float:
-    """Ask for a token as every face of the site does; return when it was there."""
+def _token_of(one: Connection) -> None:
+    """Ask for a token as every face of the site does."""
     from django.utils import timezone
 
     from connections.models import Connection
     from oauthflow.flows.access_token import usable_access_token
 
     usable_access_token(Connection.objects.get(pk=one.pk), now=timezone.now())
-    return time.monotonic()
-
-
-def _crowd(database: Database, options: argparse.Namespace) -> None:
-    from django.utils import timezone
-
-    from connections.models import TokenSet
-    from tests.chaos.grants import make_grants, seen, strict_server
-    from tests.fakes.crowd import all_at_once
-
-    late = []
-    with strict_server(free_port(), latency=_LATENCY_SECONDS) as origin:
-        (one,) = make_grants(origin, ["crowd"], now=timezone.now())
-        for number in range(options.rounds):
-            TokenSet.objects.filter(connection=one).update(expires_at=timezone.now())
-            finished = [one for one in all_at_once(_CROWD, partial(_token_of, one)) if isinstance(one, float)]
-            saw = seen(origin)
-            require(len(finished) == _CROWD, f"{_CROWD - len(finished)} callers went away empty")
-            require(saw["requests"] == number + 1, f"{saw['requests']} requests after {number + 1} rounds")
-            late.append((max(finished) - saw["answered_at"]) * 1000)
-    print(
-        f"{database.kind}, P17: {_CROWD} callers of one token that has ended, {options.rounds} rounds: 1 request each;"
-        f" the last has it {statistics.median(late):.0f} ({min(late):.0f}–{max(late):.0f}) ms after the server's answer"
-    )
 
 
 if __name__ == "__main__":

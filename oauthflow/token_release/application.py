@@ -1,8 +1,9 @@
 """`POST /api/v1/connections/{id}/token` without Django's request cycle, for the call that most calls are.
 
 The view in `oauthflow.api.connections` stays the reference: this handler answers what that view would answer to a valid
-API token that asks for its owner's own, active connection with a token that is not near its end. Everything else, and
-everything that goes wrong here, is handed on to the view untouched.
+API token that asks for its owner's own, active connection. Where its token is near its end, all callers of this process
+wait for one refresh and are looked at again. Everything else, and everything that goes wrong here, is handed on to the
+view.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .batches import BatchesFullError
 from .opened import Opened, OpenedTokens, is_plain, opened
 from .readers import Reader, open_reader
 from .recorder import CAPACITY, Recorder, Release
+from .shared_refreshes import SharedRefreshes
 from .statements import Grant, StoredTokens
 
 Receive = Callable[[], Awaitable[Any]]
@@ -68,6 +70,7 @@ class TokenRelease:
         self._otherwise, self._capacity, self._answered = otherwise, capacity, answered
         self._reader: Reader | None = None
         self._recorder: Recorder | None = None
+        self._refreshes: SharedRefreshes | None = None
         self._opened = OpenedTokens()
         self._headers = {scheme: [*headers_of(scheme, own=_OF_VIEW)] for scheme in ("http", "https")}
 
@@ -76,10 +79,14 @@ class TokenRelease:
         self._reader = open_reader()
         if self._reader is not None:
             self._recorder = Recorder(capacity=self._capacity)
+            self._refreshes = SharedRefreshes()
 
     async def close(self) -> None:
-        """Commit the records that wait, and let go of the database."""
-        reader, recorder, self._reader, self._recorder = self._reader, self._recorder, None, None
+        """Finish refreshes, commit the records that wait, and let go of the database."""
+        reader, recorder, refreshes = self._reader, self._recorder, self._refreshes
+        self._reader = self._recorder = self._refreshes = None
+        if refreshes is not None:
+            await refreshes.close()
         if recorder is not None:
             await recorder.close()
         if reader is not None:
@@ -96,12 +103,12 @@ class TokenRelease:
             message = await receive()
             is_empty = message.get("body") == b"{}" and not message.get("more_body")
             receive = _again(message, receive)
+        begin_correlation(asked.request_id or _next_id())
         found = await self._find(asked) if is_empty else None
         recorder = self._recorder
         if found is None or recorder is None:
-            await self._otherwise(scope, receive, send)
+            await self._otherwise(_named(scope, asked), receive, send)
             return
-        begin_correlation(asked.request_id or _next_id())
         status, body, extra = await _release(*found, recorder=recorder)
         headers = [
             *self._headers[scope["scheme"]], *extra,
@@ -112,7 +119,19 @@ class TokenRelease:
         self._answered(status, time.monotonic() - started)
 
     async def _find(self, asked: Asked) -> tuple[Grant, Opened] | None:
-        """Return the grant and its answer if the case is plain; whatever fails here, the view tries again."""
+        """Return the grant and its answer if the case is plain, if need be after a refresh."""
+        found = await self._look(asked)
+        if found is None or is_plain(found[1]):
+            return found
+        grant, refreshes = found[0], self._refreshes
+        if refreshes is None or not grant.may_refresh:
+            return None
+        await refreshes.wait_for(asked.connection_id, generation=grant.tokens.generation)
+        found = await self._look(asked)
+        return found if found is not None and is_plain(found[1]) else None
+
+    async def _look(self, asked: Asked) -> tuple[Grant, Opened] | None:
+        """Return them as they are now; whatever fails here, the view tries again."""
         reader = self._reader
         if reader is None:
             return None
@@ -126,7 +145,7 @@ class TokenRelease:
         except Exception:
             _log.exception("a release is left to the view")
             return None
-        return (grant, answer) if is_plain(answer) else None
+        return grant, answer
 
     def _open(self, typed: StoredTokens, stored: StoredTokens) -> Opened:
         answer = opened(typed)
@@ -155,6 +174,13 @@ async def _release(grant: Grant, answer: Opened, *, recorder: Recorder) -> tuple
 def _may_release(scopes: str) -> bool:
     listed = json.loads(scopes)
     return isinstance(listed, list) and ApiScope.TOKENS_RELEASE.value in listed
+
+
+def _named(scope: Mapping[str, Any], asked: Asked) -> Mapping[str, Any]:
+    """The view goes on under the id that a refresh was recorded with."""
+    if asked.request_id:
+        return scope
+    return {**scope, "headers": [*scope["headers"], (b"x-request-id", correlation_id().encode())]}
 
 
 def _next_id() -> str:

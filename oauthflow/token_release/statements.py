@@ -26,7 +26,10 @@ class StoredTokens(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """One row of the answer: who asks with what, and what they may have."""
+    """One row of the answer: who asks with what, and what they may have.
+
+    `may_refresh` says of the tokens that they can be renewed without a person and do not pause after a failure.
+    """
 
     user_id: int
     token_id: Any
@@ -35,6 +38,7 @@ class Grant(NamedTuple):
     server_slug: str
     is_token_use_old: bool
     is_connection_use_old: bool
+    may_refresh: bool
     tokens: StoredTokens
 
 
@@ -42,6 +46,8 @@ _GRANT: Final = """
   t.user_id, t.id, t.name, CAST(t.scopes AS text), s.slug,
   t.last_used_at IS NULL OR t.last_used_at <= w.stale,
   c.last_used_at IS NULL OR c.last_used_at < w.stale,
+  (k.refresh_token_sealed <> '' OR k.grant_type <> 'authorization_code')
+  AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= w.now),
   k.id, k.connection_id, k.generation, k.access_token_sealed, k.token_type, k.scope, k.resource,
   k.obtained_at, k.expires_at
 """

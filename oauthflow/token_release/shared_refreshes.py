@@ -1,0 +1,70 @@
+"""One refresh for all callers of this process that want the same token."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Final
+
+import structlog
+from django import db
+from django.utils import timezone
+
+from connections.database_time import by_database
+from connections.models import Connection
+from oauthflow.flows.refresh import refresh_connection
+from oauthflow.protocol.errors import FlowError
+
+MOST: Final = 32
+"""How many may be under way in this process; callers of further connections are left to the view."""
+
+_log = structlog.get_logger(__name__)
+
+
+class SharedRefreshes:
+    """Those under way, one for each connection.
+
+    Nobody gets a token, a right or an error from here, only the advice to look again: who asks is judged anew after it
+    as before. All methods belong to the event loop's thread.
+    """
+
+    def __init__(self, *, most: int = MOST) -> None:
+        self._most = most
+        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="shared-refresh")
+
+    async def wait_for(self, connection_id: str, *, generation: int) -> None:
+        """Return when the refresh of these tokens is over, however it ended; begin it where nobody has yet.
+
+        Args:
+            connection_id: Of a connection that the caller may use.
+            generation: Of the tokens that are due; newer ones are left as they are.
+        """
+        under_way = self._under_way.get(connection_id)
+        if under_way is None:
+            if len(self._under_way) >= self._most:
+                return
+            under_way = asyncio.get_running_loop().run_in_executor(
+                self._threads, copy_context().run, _refresh, connection_id, generation
+            )
+            self._under_way[connection_id] = under_way
+            under_way.add_done_callback(lambda _: self._under_way.pop(connection_id))
+        # Unlike a plain await, this ends with a caller who goes away without ending the refresh.
+        await asyncio.wait((under_way,))
+
+    async def close(self) -> None:
+        """Let those under way come to their end: what a server answers them is needed."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+
+def _refresh(connection_id: str, generation: int) -> None:
+    try:
+        connection = Connection.objects.select_related("server").get(pk=connection_id)
+        refresh_connection(connection, now=by_database(timezone.now()), trigger="use", generation=generation)
+    except (FlowError, Connection.DoesNotExist):
+        pass  # The view tells each of those who wait.
+    except Exception:
+        _log.exception("a refresh is left to the view")
+    finally:
+        db.connection.close()
