@@ -28,6 +28,7 @@ class Batches(Generic[Item, Result]):
 
     Args:
         work: Takes items and returns as many results; what it raises reaches everybody whose item was among them.
+        afterwards: Called with the items that were worked on, once their results are on their way; must not raise.
         at_end: Called in the thread when it ends.
         name: Of the thread.
         capacity: How many items may wait or be worked on.
@@ -38,12 +39,13 @@ class Batches(Generic[Item, Result]):
         self,
         work: Callable[[Sequence[Item]], Sequence[Result]],
         *,
+        afterwards: Callable[[Sequence[Item]], None] = lambda items: None,
         at_end: Callable[[], None],
         name: str,
         capacity: int,
         gathering_seconds: float = 0.0,
     ) -> None:
-        self._work, self._at_end, self._capacity = work, at_end, capacity
+        self._work, self._afterwards, self._at_end, self._capacity = work, afterwards, at_end, capacity
         self._gathering_seconds, self._is_crowded = gathering_seconds, False
         self._gathered: Batch[Item, Result] = []
         self._handed: queue.SimpleQueue[Batch[Item, Result] | None] = queue.SimpleQueue()
@@ -87,6 +89,8 @@ class Batches(Generic[Item, Result]):
                 except Exception as raised:
                     results, error = [], raised
                 self._loop.call_soon_threadsafe(self._settle, futures, results, error)
+                if error is None:
+                    self._afterwards(items)
         finally:
             self._at_end()
 

@@ -43,6 +43,7 @@ class Recorder:
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._batches: Batches[Release, None] = Batches(
             _write,
+            afterwards=_note_use,
             at_end=_disconnect,
             name="token-release-recorder",
             capacity=capacity,
@@ -73,7 +74,6 @@ def _write(releases: Sequence[Release]) -> list[None]:
         connection.close()
         _append_or_defer(entries)
     append_deferred()
-    _note_use(releases)
     return [None] * len(releases)
 
 
@@ -99,15 +99,15 @@ def _disconnect() -> None:
 
 
 def _note_use(releases: Sequence[Release]) -> None:
-    """Outside of the records' transaction, so that nobody's lock on a connection meets ours on the chain."""
+    """Nobody waits for this, and nobody's lock on a connection meets ours on the chain."""
     tokens = {release.used_token for release in releases if release.used_token}
     used = {release.used_connection for release in releases if release.used_connection}
     if not tokens and not used:
         return
-    now = by_database(timezone.now())
-    is_old = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - USE_IS_OLD_AFTER)
     try:
+        now = by_database(timezone.now())
+        is_old = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - USE_IS_OLD_AFTER)
         ApiToken.objects.filter(is_old, pk__in=tokens).update(last_used_at=now)
         Connection.objects.filter(is_old, pk__in=used).update(last_used_at=now)
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         _log.warning("the last use of some connections was not noted", count=len(used))

@@ -16,6 +16,7 @@ from django.db import models
 
 from connections.models import ApiToken, Connection, McpServer, TokenSet
 from oauthflow.flows.access_token import is_due
+from oauthflow.protocol.grant_types import GrantType
 from oauthflow.token_release.batches import Batches, BatchesFullError
 from oauthflow.token_release.opened import Opened, OpenedTokens, due_at
 from oauthflow.token_release.statements import POSTGRESQL, SQLITE, StoredTokens
@@ -43,6 +44,7 @@ def test_every_table_and_column_of_the_statement_is_one_of_the_models(statement:
 def test_the_words_of_the_statement_are_those_of_the_models() -> None:
     assert set(re.findall(r"'(\w+)'", SQLITE)) == {
         Connection.Status.ACTIVE.value, McpServer.AuthType.OAUTH.value, McpServer.Status.INACTIVE.value,
+        GrantType.AUTHORIZATION_CODE.value,
     }  # fmt: skip
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +17,20 @@ from pytest_django import Settings
 
 from audit.chain import broken_links
 from audit.models import AuditHead, AuditRecord
-from connections.api_tokens import issue_api_token
 from connections.models import ApiToken, Connection, McpServer, TokenSet
 from mcp_oauth_site.root import build_application
 from oauthflow.protocol.secret import Secret
 from oauthflow.token_release import recorder
 from tests.fakes.world import World
-from tests.oauthflow.asgi_calls import Answer, Ask, Release, ask, in_database
+from tests.oauthflow.asgi_calls import Answer, Release, ask, in_database
+from tests.oauthflow.release_stage import Stage, set_stage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@dataclass
-class Stage:
-    """Alice's connection, and a program of hers."""
-
-    alice: User
-    connection: Connection
-    token: str
-
-    def ask(self, **changes: Any) -> Ask:
-        headers = {"Authorization": f"Bearer {self.token}", **changes.pop("headers", {})}
-        path = changes.pop("path", f"/api/v1/connections/{self.connection.pk}/token")
-        return Ask(path, {name: value for name, value in headers.items() if value is not None}, **changes)
-
-    def tokens(self, **columns: Any) -> None:
-        TokenSet.objects.filter(connection=self.connection).update(**columns)
-
-    def expires_in(self, seconds: int) -> None:
-        now = timezone.now()
-        self.tokens(obtained_at=now - timedelta(hours=1), expires_at=now + timedelta(seconds=seconds))
-
-    def own(self, **columns: Any) -> None:
-        Connection.objects.filter(pk=self.connection.pk).update(**columns)
-
-
 @pytest.fixture
 def stage(world: World, alice: User) -> Stage:
-    now = timezone.now()
-    connection = world.connect(alice, now=now)
-    issued = issue_api_token(alice, scopes=["tokens:release"], name="laptop", now=now)
-    return Stage(alice, connection, issued.token.reveal())
+    return set_stage(world, alice)
 
 
 def _same(fast: Answer, view: Answer) -> None:
@@ -139,6 +111,10 @@ def test_whatever_is_unusual_is_answered_by_the_view_itself(stage: Stage, case: 
     _same(answer, asyncio.run(ask(release.django, wanted)))
 
 
+def _tomorrow() -> datetime:
+    return timezone.now() + timedelta(days=1)
+
+
 CHANGES: dict[str, tuple[Callable[[Stage], object], int]] = {
     "token revoked": (lambda stage: ApiToken.objects.update(revoked_at=timezone.now()), 401),
     "token expired": (lambda stage: ApiToken.objects.update(expires_at=timezone.now()), 401),
@@ -154,7 +130,8 @@ CHANGES: dict[str, tuple[Callable[[Stage], object], int]] = {
     "waits for a person": (lambda stage: stage.own(status="issuer_changed"), 422),
     "given to another": (lambda stage: stage.own(user=User.objects.create(username="dora")), 404),
     "deleted": (lambda stage: stage.connection.delete(), 404),
-    "near its end": (lambda stage: stage.expires_in(200), 200),
+    "near its end and not renewable": (lambda stage: stage.expires_in(200, refresh_token_sealed=""), 200),
+    "near its end in a pause": (lambda stage: stage.expires_in(200, next_attempt_at=_tomorrow()), 200),
     "sealed for another generation": (lambda stage: stage.tokens(generation=7), 409),
     "sealed value damaged": (lambda stage: stage.tokens(access_token_sealed=""), 200),
 }
