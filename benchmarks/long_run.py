@@ -47,16 +47,14 @@ def main() -> None:
 
 def _start(store: str, stack: ExitStack, *, kill_every: float) -> LongRun:
     # Two folders: the user that PostgreSQL runs as owns one of them.
-    data, services = (
-        Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"long-run-{store}-"))) for _ in range(2)
-    )
+    data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"long-run-{store}-")))
     variables = {}
     if store == "postgresql":
         redis = PrivateRedis(data)
         redis.start()
         stack.callback(redis.stop)
-        database = stack.enter_context(private_postgresql(services))
-        variables = {"DATABASE_URL": database, "REDIS_URL": redis.url}
+        database = stack.enter_context(private_postgresql())
+        variables = {"DATABASE_URL": database.url, "REDIS_URL": redis.url}
     return stack.enter_context(long_run(data / "site", kill_every=kill_every, **variables))
 
 

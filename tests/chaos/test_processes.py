@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -28,6 +29,7 @@ from .grants import make_grants, seen, strict_server
 pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
 
 RUN = "batch to the end"
+HASTE = 1 if os.environ.get("CHAOS_REAL_TIME") else 5
 
 
 @fault("F17", "F02")
@@ -56,6 +58,28 @@ def test_a_slow_server_is_asked_once_however_many_wait(victims: list[Victims]) -
             one.start("crowd 5", connection.pk)
         assert [one.ended() for one in victims] == ["done", "done"]
         assert seen(origin)["requests"] == 1
+
+
+@fault("F04")
+@pytest.mark.parametrize("seconds", [11, 25, 45])
+def test_a_server_slower_than_most_locks_is_asked_once_and_its_answer_is_kept(
+    victims: list[Victims], seconds: int
+) -> None:
+    """All times are divided by the same number; `CHAOS_REAL_TIME=1` leaves them as they are."""
+    with strict_server(free_port(), latency=seconds / HASTE) as origin:
+        (connection,) = make_grants(origin, ["slow"], now=timezone.now())
+        TokenSet.objects.update(expires_at=timezone.now())
+        for one in victims:
+            one.start(f"hasty {HASTE} 5", connection.pk)
+        while not seen(origin)["requests"]:
+            time.sleep(0.05)
+        assert refresh_due(now=timezone.now()) == {"refreshed": 0, "failed": 0}
+        assert [one.ended() for one in victims] == ["done", "done"]
+
+        saw = seen(origin)
+        assert (saw["requests"], saw["used_twice"], saw["dead"]) == (1, 0, [])
+        connection.refresh_from_db()
+        assert (connection.status, connection.tokens.generation) == ("active", 2)
 
 
 @fault("F18")

@@ -11,40 +11,63 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import redis
 
 from tests.product import free_port
 
-_POSTGRESQL_OPTIONS = "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c max_connections=100"
+# Without fsync a crash of the machine loses commits; a crash of the server does not.
+_POSTGRESQL_OPTIONS = "-c listen_addresses= -c fsync=off -c max_connections=100"
+
+
+class PrivatePostgresql:
+    """A PostgreSQL server on a socket in a folder, with an empty database; `url` is its address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"postgresql:///site?host={folder}&user=postgres"
+        self._folder = folder
+        self._programs = _postgresql_programs()
+        self._as_postgres: list[str] = []
+        if os.geteuid() == 0:
+            self._as_postgres = ["runuser", "-u", "postgres", "--"]
+            os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
+
+    def start(self) -> None:
+        """Make the server and start it."""
+        self._run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        options = f"{_POSTGRESQL_OPTIONS} -c unix_socket_directories={self._folder}"
+        self._run("pg_ctl", "-w", "-s", "-l", str(self._folder / "log"), "-o", options, "start")
+        with psycopg.connect(f"host={self._folder} user=postgres dbname=postgres", autocommit=True) as server:
+            server.execute("CREATE DATABASE site")
+
+    def restart(self) -> None:
+        """Break off whatever is under way, as a crash would, and recover."""
+        self._run("pg_ctl", "-w", "-s", "-m", "immediate", "-l", str(self._folder / "log"), "restart")
+
+    def stop(self) -> None:
+        """End it at once."""
+        self._run("pg_ctl", "-m", "immediate", "-s", "stop")
+
+    def _run(self, name: str, *arguments: str) -> None:
+        subprocess.run(
+            [*self._as_postgres, str(self._programs / name), "-D", str(self._folder / "data"), *arguments],
+            cwd=self._folder, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
 
 
 @contextmanager
-def private_postgresql(folder: Path) -> Iterator[str]:
-    """Start a server on a socket in this folder; yields the address of an empty database."""
-    program = _postgresql_programs()
-    as_postgres: list[str] = []
-    if os.geteuid() == 0:
-        as_postgres = ["runuser", "-u", "postgres", "--"]
-        os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
-    data = folder / "data"
-
-    def run(name: str, *arguments: str) -> None:
-        subprocess.run(
-            [*as_postgres, str(program / name), "-D", str(data), *arguments],
-            cwd=folder, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync")
-    options = f"{_POSTGRESQL_OPTIONS} -c unix_socket_directories={folder}"
-    run("pg_ctl", "-w", "-s", "-l", str(folder / "log"), "-o", options, "start")
-    try:
-        with psycopg.connect(f"host={folder} user=postgres dbname=postgres", autocommit=True) as server:
-            server.execute("CREATE DATABASE site")
-        yield f"postgresql:///site?host={folder}&user=postgres"
-    finally:
-        run("pg_ctl", "-m", "immediate", "-s", "stop")
+def private_postgresql() -> Iterator[PrivatePostgresql]:
+    """Start a server and stop it again."""
+    # Not below pytest's folder, which is closed to the user that PostgreSQL runs as.
+    with TemporaryDirectory(prefix="mcp-oauth-scale-") as folder:
+        server = PrivatePostgresql(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _postgresql_programs() -> Path:

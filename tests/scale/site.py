@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from celery import Celery
@@ -139,13 +138,11 @@ def running_site(folder: Path) -> Iterator[Site]:
     ports = [free_port(), free_port()]
     redis = PrivateRedis(folder)
     with ExitStack() as stack:
-        # Not below pytest's folder, which is closed to the user that PostgreSQL runs as.
-        database = Path(stack.enter_context(TemporaryDirectory(prefix="mcp-oauth-scale-")))
         upstream = stack.enter_context(token_endpoint())
-        database_url = stack.enter_context(private_postgresql(database))
+        database = stack.enter_context(private_postgresql())
         redis.start()
         stack.callback(redis.stop)
-        environment = _environment(ports[0], DATABASE_URL=database_url, REDIS_URL=redis.url)
+        environment = _environment(ports[0], DATABASE_URL=database.url, REDIS_URL=redis.url)
         site = Site(folder, environment, [f"http://localhost:{port}" for port in ports], redis, upstream)
         stack.enter_context(closing(site))
         started = {

@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from .batch import revoke_due
 
-SECONDS: Final = 2.0
+SECONDS: Final = 5.0
 _log: Final = structlog.get_logger(__name__)
 
 
 def watch_revocations(stop: threading.Event) -> None:
-    """Send what is due, every two seconds until told to stop. Survives everything."""
+    """Send what is due, every five seconds until told to stop. Survives everything."""
     while True:
         try:
             revoke_due(now=timezone.now(), go_on=lambda: not stop.is_set())

@@ -10,12 +10,12 @@ from django.db import connection
 
 from .deliver import deliver_due
 
-SECONDS: Final = 1.0
+SECONDS: Final = 3.0
 _log: Final = structlog.get_logger(__name__)
 
 
 def watch_webhooks(stop: threading.Event) -> None:
-    """Send what is due, every second until told to stop. Survives everything."""
+    """Send what is due, every three seconds until told to stop. Survives everything."""
     while True:
         try:
             deliver_due(go_on=lambda: not stop.is_set())
