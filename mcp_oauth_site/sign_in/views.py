@@ -10,10 +10,12 @@ from allauth.mfa.utils import is_mfa_enabled
 from allauth.socialaccount.models import SocialAccount
 from allauth.socialaccount.providers.github import views as github
 from allauth.socialaccount.providers.openid_connect import views as openid_connect
+from django.apps import apps
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
@@ -32,7 +34,8 @@ class SignInView(LoginView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context_data(**kwargs)
-        return {**context, "providers": _providers(), "next": context.get("redirect_field_value") or ""}
+        target = context.get("redirect_field_value") or ""
+        return {**context, "providers": _providers(), "next": target, "program": _asking_program(target)}
 
 
 @leads_away
@@ -101,6 +104,15 @@ def account_page(request: SignedInRequest) -> HttpResponse:
         "providers": list(providers.values()),
     }
     return render(request, "accounts/account.html", context)
+
+
+def _asking_program(target: str) -> object:
+    """Who wants something of the person, told before anybody is sent to a provider. P-03."""
+    if not apps.is_installed("authserver"):
+        return None
+    from authserver.before_sign_in import asking_program
+
+    return asking_program(target, now=timezone.now())
 
 
 def _providers() -> list[IdentityProvider]:
