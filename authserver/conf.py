@@ -29,6 +29,7 @@ class AuthserverConfiguration:
         document_hosts: Whose metadata documents are taken; empty: everybody's.
         documents_of_a_host: How many documents of one host are fetched in an hour.
         consent_minutes: How long a person may look at the question.
+        refusals_a_minute: How often one address may be refused at the endpoints for programs, in each process; 0: ever.
         revocation_check_seconds: How old what this process knows of revocations may be at most.
     """
 
@@ -45,6 +46,7 @@ class AuthserverConfiguration:
     document_hosts: tuple[str, ...] = ()
     documents_of_a_host: int = 120
     consent_minutes: int = 10
+    refusals_a_minute: int = 600
     revocation_check_seconds: float = 0.5
 
 

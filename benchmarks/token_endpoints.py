@@ -95,7 +95,7 @@ def main() -> None:
         fill = _FILL.replace("SEEDS", str(chosen.seeds))
         with (
             fresh_database(chosen.database, folder=folder, administration=chosen.administration) as database,
-            running_site(database, folder=folder, fill=fill) as site,
+            running_site(database, folder=folder, fill=fill, CLIENT_REFUSALS_A_MINUTE="0") as site,
         ):
             print(json.dumps(targets(site)), flush=True)
             ended.wait()

@@ -136,7 +136,7 @@ def main() -> None:
             folder = Path(name)
             database = stack.enter_context(fresh_database(kind, folder=folder, administration=chosen.administration))
             fill = _FILL.replace("ROUNDS", str(chosen.rounds)).replace("LAST", str(_LAST))
-            site = stack.enter_context(running_site(database, folder=folder, fill=fill))
+            site = stack.enter_context(running_site(database, folder=folder, fill=fill, CLIENT_REFUSALS_A_MINUTE="0"))
             _play(site, database, folder, rounds=chosen.rounds, parallel=chosen.parallel)
 
 

@@ -115,6 +115,13 @@ class Environment:
             raise ImproperlyConfigured(f"{name} must be a whole number of days.")
         return int(text)
 
+    def count(self, name: str, *, default: int) -> int:
+        """Return a whole number."""
+        text = self.text(name, default=str(default))
+        if not (text.isascii() and text.isdecimal() and int(text) < 1_000_000):
+            raise ImproperlyConfigured(f"{name} must be a whole number.")
+        return int(text)
+
     def https_url(self, name: str, *, default: str) -> str:
         """Return an address with a path; http is accepted in the default only."""
         text = self.text(name)

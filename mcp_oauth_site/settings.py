@@ -59,6 +59,7 @@ MCP_OAUTH: dict[str, Any] = {
 AUTHSERVER: dict[str, Any] = {
     "registration": environment.choice("CLIENT_REGISTRATION", ("open", "token", "off")),
     "document_hosts": environment.words("CLIENT_DOCUMENT_HOSTS"),
+    "refusals_a_minute": environment.count("CLIENT_REFUSALS_A_MINUTE", default=600),
 }
 
 # ---- Who may watch us, and where we tell

@@ -14,13 +14,15 @@ from django.db import connection
 from audit.correlation import begin_correlation
 from oauthflow.token_release.batches import Batches, BatchesFullError
 
-from ..protocol.errors import TemporarilyUnavailableError
+from ..conf import authserver_configuration
+from ..protocol.errors import TemporarilyUnavailableError, TooManyRequestsError
 from ..protocol.form_request import LONGEST_BODY, FormRequest
 from ..revoked import in_thread
 from .introspection import RememberedAnswers
 from .jwks import answer_jwks
 from .paths import ENDPOINTS, INTROSPECT, JWKS, REVOKE, TOKEN, sent_headers, without_asking
 from .plain_answers import Answer, error_answer
+from .refused_often import RefusedOften
 from .revocation import answer_revocation
 from .token import answer_exchange, answer_token_requests, is_exchange
 
@@ -63,6 +65,7 @@ class TokenEndpoints:
             for scheme in ("http", "https")
         }
         self._introspection = RememberedAnswers()
+        self._refused_often = RefusedOften(limit=authserver_configuration().refusals_a_minute)
         self._batches: Batches[FormRequest, Answer] | None = None
 
     async def open(self) -> None:
@@ -91,7 +94,7 @@ class TokenEndpoints:
         request = await _request(scope, receive)
         if request is None:
             return
-        answer = without_asking(path, method) or await self._answer(path, request)
+        answer = without_asking(path, method) or await self._patiently(path, request, address=_address(scope))
         sent = [(name.lower().encode(), value.encode("latin-1")) for name, value in sent_headers(path, answer)]
         headers = [
             *self._headers[scope["scheme"]], *sent,
@@ -101,14 +104,22 @@ class TokenEndpoints:
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
         self._answered(path, method, answer.status, time.monotonic() - started)
 
+    async def _patiently(self, path: str, request: FormRequest, *, address: str) -> Answer:
+        if path == JWKS:
+            return answer_jwks()
+        if wait := self._refused_often.wait_seconds(address, now=time.monotonic()):
+            return error_answer(TooManyRequestsError("Too many refused requests.", retry_after_seconds=wait))
+        answer = await self._answer(path, request)
+        if 400 <= answer.status < 500:
+            self._refused_often.note(address, now=time.monotonic())
+        return answer
+
     async def _answer(self, path: str, request: FormRequest) -> Answer:
         try:
             if path == TOKEN and not is_exchange(request):
                 return await self._token(request)
             if path == INTROSPECT:
                 return await self._introspection.answer(request)
-            if path == JWKS:
-                return answer_jwks()
             return await in_thread(partial(answer_revocation if path == REVOKE else answer_exchange, request))
         except BatchesFullError:
             return _BUSY
@@ -145,6 +156,10 @@ async def _request(scope: Mapping[str, Any], receive: Receive) -> FormRequest | 
         body=body,
         request_id=begin_correlation(headers.get(b"x-request-id", b"").decode("latin-1")),
     )
+
+
+def _address(scope: Mapping[str, Any]) -> str:
+    return str((scope.get("client") or ("",))[0])
 
 
 def _text(value: bytes | None) -> str | None:

@@ -11,10 +11,11 @@ from urllib.parse import urlencode
 import pytest
 from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import timezone
 
 from authserver.endpoints.application import TokenEndpoints
+from authserver.endpoints.refused_often import RefusedOften
 from authserver.flows.end_tokens import end_families
 from authserver.models import Consent, ProtectedResource, TokenFamily, hash_of_secret
 from authserver.revoked import REVOKED
@@ -208,3 +209,25 @@ def test_over_plain_http_django_sends_browsers_and_programs_to_https(consent: Co
     site = Site()
     site.ask(form_ask({"grant_type": "refresh_token"}))
     assert site.fell_through == ["/oauth/token"]
+
+
+@override_settings(AUTHSERVER={"refusals_a_minute": 3})
+def test_an_address_that_is_refused_again_and_again_has_to_wait_and_others_do_not(consent: Consent) -> None:
+    code = make_code(consent)
+    wrong = form_ask({"grant_type": "refresh_token", "client_id": "nobody", "refresh_token": "x"})
+    answers = Site().ask(*[wrong] * 3, wrong, form_ask(code_form(code)), Ask("/oauth/jwks", method="GET"))
+    assert [answer.status for answer in answers] == [401, 401, 401, 429, 429, 200]
+    assert 1 <= int(answers[3].headers["retry-after"]) <= 60
+
+
+def test_what_is_granted_counts_for_nothing_and_the_memory_of_addresses_is_bounded() -> None:
+    counted = RefusedOften(limit=2)
+    for number in range(10_050):
+        counted.note(f"198.51.{number}", now=30.0)
+    assert len(counted._refused) <= 10_001
+    assert counted.wait_seconds("203.0.113.1", now=30.0) == 0
+    counted.note("203.0.113.1", now=30.0)
+    assert counted.wait_seconds("198.51.1", now=30.0) == 0
+    counted.note("198.51.1", now=31.0)
+    assert counted.wait_seconds("198.51.1", now=31.0) == 29
+    assert counted.wait_seconds("198.51.1", now=61.0) == 0
