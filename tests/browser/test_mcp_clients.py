@@ -23,6 +23,7 @@ from tests.product import ROOT, Product, free_port, running_product
 from tests.requirements import requirement
 
 from .conftest import ARGUMENTS
+from .metadata_document import Authority, published_document
 
 pytestmark = pytest.mark.browser
 NPM = ROOT / "tests" / "npm"
@@ -37,8 +38,13 @@ McpClient.objects.create(
 
 
 @pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with running_product(tmp_path_factory.mktemp("product")) as running:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Product]:
+    with running_product(tmp_path_factory.mktemp("product"), SSL_CERT_FILE=str(authority.file)) as running:
         yield running
 
 
@@ -159,6 +165,34 @@ async def test_the_python_sdk_signs_somebody_in_and_calls_a_tool(
         assert f"by {client_id or program.client.client_id}" in str(answer.content)
         await page.goto(f"{product.url}/connections/")
         assert ("By hand" if client_id else "Python program") in await page.inner_text("main")
+
+
+@requirement("A-01", "R-08", "R-09", "AS04")
+async def test_the_python_sdk_is_known_by_its_metadata_document(
+    product: Product, mcp_url: str, authority: Authority
+) -> None:
+    port = free_port()
+    described = {
+        "client_name": "Python program",
+        "redirect_uris": [f"http://127.0.0.1:{port}/callback"],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+    }
+    metadata = OAuthClientMetadata.model_validate(described)
+    with published_document(authority, described) as (address, asked):
+        async with _chromium() as page, _listening(port):
+            program = Program(product, page)
+            auth = OAuthClientProvider(
+                mcp_url, metadata, program, program.open_browser, program.callback, client_metadata_url=address
+            )
+            async with (
+                httpx2.AsyncClient(auth=auth, timeout=30) as http,
+                Client(streamable_http_client(mcp_url, http_client=http)) as client,
+            ):
+                answer = await client.call_tool("who_am_i", {})
+    assert asked == ["/client.json"]
+    assert f"by {address}" in str(answer.content)
 
 
 @requirement("A-01", "R-04")
