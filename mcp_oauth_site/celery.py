@@ -63,6 +63,14 @@ def tell_spans(**kwargs: Any) -> None:
     send_spans()
 
 
+@signals.worker_process_init.connect
+def end_with_the_worker(**kwargs: Any) -> None:
+    """Leave no process of the pool behind, with its database connections, where the worker itself was killed."""
+    from .supervise import die_with_parent
+
+    die_with_parent()
+
+
 @signals.worker_ready.connect(dispatch_uid="mcp_oauth_site.start_stand_in")
 def start_stand_in(**kwargs: Any) -> None:
     """Look after beat as long as the worker runs."""

@@ -46,7 +46,7 @@ class Child:
             list(self.arguments),
             env={**os.environ, **self.variables},
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=die_with_parent,
         )
         self.started_at = time.monotonic()
 
@@ -155,6 +155,7 @@ def _succeeds(attempt: Callable[[], Coroutine[Any, Any, None]]) -> bool:
     return True
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the supervisor is killed without a chance to stop it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent is killed without a chance to stop it; on Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

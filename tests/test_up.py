@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -66,6 +67,38 @@ def test_a_killed_process_is_started_again(tmp_path: Path) -> None:
         on_tick=_stop_when(second_is_there)
     )
     assert len(_pids(file)) == 2
+
+
+def test_a_process_of_the_pool_ends_with_the_worker_that_was_killed() -> None:
+    """As Celery does: the worker forks, and tells the new process by a signal."""
+    program = """
+import os, sys, time
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+from celery import signals
+import mcp_oauth_site.celery
+if child := os.fork():
+    print(child, flush=True)
+else:
+    signals.worker_process_init.send(sender=None)
+time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        worker.kill()
+    deadline = time.monotonic() + 20
+    while not _is_over(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _is_over(child)
+
+
+def _is_over(pid: int) -> bool:
+    try:
+        return "(zombie)" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
 
 
 def test_crashes_in_a_row_are_answered_with_longer_pauses() -> None:
