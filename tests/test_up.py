@@ -76,10 +76,9 @@ import os, sys, time
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 from celery import signals
 import mcp_oauth_site.celery
-if child := os.fork():
-    print(child, flush=True)
-else:
+if not os.fork():
     signals.worker_process_init.send(sender=None)
+    print(os.getpid(), flush=True)
 time.sleep(60)
 """
     with subprocess.Popen(
