@@ -12,6 +12,7 @@ from django.urls import path
 from connections.models import KeyCanary
 from mcp_oauth_site.canary import key_canary_opens, require_key_canary
 from mcp_oauth_site.logs import describe_exception, keep_allowed_fields, masked
+from mcp_oauth_site.observability.heartbeat import note_beat
 
 
 def test_every_page_forbids_inline_code_and_framing(client: Client) -> None:
@@ -100,6 +101,7 @@ def test_liveness_touches_nothing(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_readiness_names_its_parts(client: Client) -> None:
+    note_beat()
     answer = client.get("/readyz")
     parts = ("database", "migrations", "keys", "cache", "broker", "beat")
     assert answer.json() == {"status": "ok", "parts": dict.fromkeys(parts, "ok")}

@@ -16,6 +16,10 @@ from oauthflow.models import AuthorizationRequest, Webhook, WebhookDelivery
 
 _ADMIN: Final = "admin/"
 _API: Final = "api/"
+# What clients in browsers have to read, wherever they are served from; none of it looks at cookies. Z09.
+READ_EVERYWHERE: Final = (
+    ".well-known/", "oauth/client-", "oauth/introspect", "oauth/jwks", "oauth/register", "oauth/revoke", "oauth/token",
+)  # fmt: skip
 _KINDS: Final = {
     "connection_id": Connection, "request_id": AuthorizationRequest, "token_id": ApiToken,
     "webhook_id": Webhook, "delivery_id": WebhookDelivery, "pending_id": PendingAuthorization, "consent_id": Consent,
