@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -26,6 +23,7 @@ from oauthflow.flows.refresh.recovery import recover_abandoned
 from oauthflow.flows.refresh.watch import SECONDS
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.protocol.errors import TransportError
+from tests.fakes.read_only import read_only_database
 from tests.faults import fault
 from tests.product import free_port
 
@@ -151,24 +149,11 @@ def test_a_frozen_process_whose_lease_ended_sends_nothing_and_overwrites_nothing
         assert seen(origin)["dead"] == []
 
 
-@contextmanager
-def read_only() -> Iterator[None]:
-    postgresql = connection.vendor == "postgresql"
-    on, off = ("SET default_transaction_read_only = on", "SET default_transaction_read_only = off")
-    with connection.cursor() as cursor:
-        cursor.execute(on if postgresql else "PRAGMA query_only = ON")
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(off if postgresql else "PRAGMA query_only = OFF")
-
-
 @fault("F09")
 def test_while_the_database_cannot_be_written_no_token_is_sent(victims: list[Victims]) -> None:
     with strict_server(free_port()) as origin:
         (first, *_) = make_grants(origin, [f"due{number}" for number in range(30)], now=timezone.now())
-        with read_only():
+        with read_only_database():
             with pytest.raises(TransportError):
                 refresh_connection(first, now=timezone.now(), trigger="use")
             assert refresh_due(now=timezone.now())["refreshed"] == 0

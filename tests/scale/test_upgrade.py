@@ -38,7 +38,8 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 def test_the_next_release_migrates_under_traffic_even_if_it_is_killed(running: Site, tmp_path: Path) -> None:
-    token, connections = running.seed("upgraded", connections=4, due=True)
+    connections_due = 4
+    token, connections = running.seed("upgraded", connections=connections_due, due=True)
     with traffic(running.webs, token=token, connections=connections) as flowing:
         if running.shared_data is None:
             with _table_in_use(running):
@@ -53,10 +54,15 @@ def test_the_next_release_migrates_under_traffic_even_if_it_is_killed(running: S
             flowing.use(web)
             eventually(lambda: flowing.answered[web].total() > 10 and flowing.total >= _REQUESTS, seconds=60)
             assert {ask(f"{each}/readyz").status for each in (*running.webs, web)} == {200}
+            eventually(lambda: len(_renewed(running)) == connections_due, seconds=90)
             flowing.stop()
     assert {status for counts in flowing.answered.values() for status in counts} == {200}
-    renewed = {name: count for name, count in running.upstream.seen.items() if name.startswith("refresh-upgraded-")}
-    assert set(renewed.values()) == {1}
+    assert set(_renewed(running).values()) == {1}
+
+
+def _renewed(running: Site) -> dict[str, int]:
+    """How often the server has seen each refresh token."""
+    return {name: count for name, count in dict(running.upstream.seen).items() if name.startswith("refresh-upgraded-")}
 
 
 def _prepare(site: Site, **variables: str) -> subprocess.CompletedProcess[str]:
