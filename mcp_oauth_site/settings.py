@@ -61,6 +61,7 @@ AUTHSERVER: dict[str, Any] = {
     "document_hosts": environment.words("CLIENT_DOCUMENT_HOSTS"),
     "refusals_a_minute": environment.count("CLIENT_REFUSALS_A_MINUTE", default=600),
 }
+GATEWAY: dict[str, Any] = {}
 
 # ---- Who may watch us, and where we tell
 METRICS_TOKEN = environment.bearer_token("METRICS_TOKEN")
@@ -90,6 +91,7 @@ CACHES: dict[str, dict[str, Any]] = {
 # ---- Django
 INSTALLED_APPS = [
     "mcp_oauth_site",
+    "gateway",  # without this line clients reach MCP servers only by themselves
     "authserver",  # without this line the site is no authorization server
     "oauthflow",
     "connections",

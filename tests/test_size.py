@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("mcp_oauth_site", "authserver", "oauthflow", "connections", "audit", "examples", "tests")
+FOLDERS = ("mcp_oauth_site", "gateway", "authserver", "oauthflow", "connections", "audit", "examples", "tests")
 LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 60
 CATCH_ALLS = {"utils", "helpers", "common", "managers", "base"}

@@ -12,7 +12,7 @@ import sys
 from django.conf import settings
 from mcp_oauth_site import settings as site
 names = {name: getattr(site, name) for name in dir(site) if name.isupper()}
-names["INSTALLED_APPS"] = [app for app in site.INSTALLED_APPS if app != "authserver"]
+names["INSTALLED_APPS"] = [app for app in site.INSTALLED_APPS if app not in ("authserver", "gateway")]
 rest = dict(site.REST_FRAMEWORK)
 rest["DEFAULT_AUTHENTICATION_CLASSES"] = [
     one for one in rest["DEFAULT_AUTHENTICATION_CLASSES"] if not one.startswith("authserver")
