@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from audit.correlation import begin_correlation
-from oauthflow.token_release.batches import Batches, BatchesFullError
+from oauthflow.hot_path.batches import Batches, BatchesFullError
 
 from ..conf import authserver_configuration
 from ..protocol.errors import TemporarilyUnavailableError, TooManyRequestsError

@@ -87,14 +87,19 @@ def usable_access_token(connection: Connection, *, now: datetime, refused: Secre
 
 
 def is_due(token_set: TokenSet, *, now: datetime) -> bool:
-    """Whether a token should be refreshed before use: 300 s before its end, or at half of a life under ten minutes."""
-    if token_set.expires_at is None:
-        return False
-    life = token_set.expires_at - token_set.obtained_at
-    margin = timedelta(seconds=configuration().refresh_margin_seconds)
+    """Whether a token should be refreshed before use."""
+    moment = due_at(obtained_at=token_set.obtained_at, expires_at=token_set.expires_at)
+    return moment is not None and moment <= now
+
+
+def due_at(*, obtained_at: datetime, expires_at: datetime | None) -> datetime | None:
+    """Return when a token is due: 300 s before its end, at half of a life under ten minutes; None: never."""
+    if expires_at is None:
+        return None
+    life = expires_at - obtained_at
     if life < timedelta(seconds=configuration().short_life_seconds):
-        margin = life / 2
-    return token_set.expires_at - margin <= now
+        return expires_at - life / 2
+    return expires_at - timedelta(seconds=configuration().refresh_margin_seconds)
 
 
 def _obtained(connection: Connection, *, now: datetime) -> TokenSet:

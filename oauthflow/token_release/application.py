@@ -11,25 +11,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from random import getrandbits
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 import structlog
 
 from audit.correlation import begin_correlation, correlation_id
 from connections.models.api_token import ApiScope
 from oauthflow.error_responses import NO_STORE, RETRY_AFTER_SECONDS
+from oauthflow.hot_path.batches import BatchesFullError
+from oauthflow.hot_path.opened import OpenedRows
+from oauthflow.hot_path.questions import Asker, open_asker
+from oauthflow.hot_path.shared_refreshes import SharedRefreshes
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import SecretUnreadableError
 
 from .asked import Asked, plain_call
-from .batches import BatchesFullError
-from .opened import Opened, OpenedTokens, is_plain, opened
-from .readers import Reader, open_reader
+from .opened import Opened, is_plain, opened
 from .recorder import CAPACITY, Recorder, Release
-from .shared_refreshes import SharedRefreshes
-from .statements import Grant, StoredTokens
+from .statements import QUESTION, USE_IS_OLD_AFTER, Grant, StoredTokens, grant_of, typed
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -68,29 +71,29 @@ class TokenRelease:
         answered: Callable[[int, float], None] = lambda status, seconds: None,
     ) -> None:
         self._otherwise, self._capacity, self._answered = otherwise, capacity, answered
-        self._reader: Reader | None = None
+        self._asker: Asker | None = None
         self._recorder: Recorder | None = None
         self._refreshes: SharedRefreshes | None = None
-        self._opened = OpenedTokens()
+        self._opened: OpenedRows[StoredTokens, Opened] = OpenedRows()
         self._headers = {scheme: [*headers_of(scheme, own=_OF_VIEW)] for scheme in ("http", "https")}
 
     async def open(self) -> None:
         """Connect to the database; does nothing for a database that this package does not speak."""
-        self._reader = open_reader()
-        if self._reader is not None:
+        self._asker = open_asker(name="token-release-reader")
+        if self._asker is not None:
             self._recorder = Recorder(capacity=self._capacity)
             self._refreshes = SharedRefreshes()
 
     async def close(self) -> None:
         """Finish refreshes, commit the records that wait, and let go of the database."""
-        reader, recorder, refreshes = self._reader, self._recorder, self._refreshes
-        self._reader = self._recorder = self._refreshes = None
+        asker, recorder, refreshes = self._asker, self._recorder, self._refreshes
+        self._asker = self._recorder = self._refreshes = None
         if refreshes is not None:
             await refreshes.close()
         if recorder is not None:
             await recorder.close()
-        if reader is not None:
-            await reader.close()
+        if asker is not None:
+            await asker.close()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         asked = plain_call(scope) if self._recorder is not None else None
@@ -132,14 +135,16 @@ class TokenRelease:
 
     async def _look(self, asked: Asked) -> tuple[Grant, Opened] | None:
         """Return them as they are now; whatever fails here, the view tries again."""
-        reader = self._reader
-        if reader is None:
+        asker = self._asker
+        if asker is None:
             return None
+        now = datetime.now(UTC)
         try:
-            grant = await reader.find(asked.token_hash, asked.connection_id)
+            found = await asker.ask(QUESTION, asked.token_hash, UUID(asked.connection_id), now, now - USE_IS_OLD_AFTER)
+            grant = grant_of(found) if found else None
             if grant is None or not _may_release(grant.token_scopes) or not grant.tokens.access_token_sealed:
                 return None
-            answer = self._opened.get(grant.tokens) or self._open(reader.typed(grant.tokens), grant.tokens)
+            answer = self._opened.get(grant.tokens) or self._open(grant.tokens)
         except SecretUnreadableError:
             return None
         except Exception:
@@ -147,8 +152,8 @@ class TokenRelease:
             return None
         return grant, answer
 
-    def _open(self, typed: StoredTokens, stored: StoredTokens) -> Opened:
-        answer = opened(typed)
+    def _open(self, stored: StoredTokens) -> Opened:
+        answer = opened(typed(stored))
         self._opened.keep(stored, answer)
         return answer
 

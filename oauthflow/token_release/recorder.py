@@ -15,9 +15,9 @@ from audit.append import Entry, append_many
 from audit.deferred import NOT_WRITABLE, append_deferred, defer
 from connections.database_time import by_database
 from connections.models import ApiToken, Connection
+from oauthflow.hot_path.batches import Batches
 
-from .batches import Batches
-from .readers import USE_IS_OLD_AFTER
+from .statements import USE_IS_OLD_AFTER
 
 CAPACITY: Final = 1000
 """How many releases may wait for their record; further ones are told to come back."""

@@ -8,7 +8,10 @@ is looked at by the view, which also says why.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
+
+from oauthflow.hot_path.questions import Question, Row, as_moment, as_uuid
 
 
 class StoredTokens(NamedTuple):
@@ -71,29 +74,27 @@ _CONDITIONS: Final = """
   )
 """
 
-# With the parameters: hash of the API token, connection, now, and the moment before which a noted use is old.
-_ASKED_IN_SQLITE: Final = {"w.token_hash": "?1", "w.connection_id": "?2", "w.now": "?3", "w.stale": "?4"}
-_ASKED_IN_POSTGRESQL: Final = """
-FROM (
-  SELECT n.*, %s::timestamptz AS now, %s::timestamptz AS stale
-  FROM unnest(%s::text[], %s::uuid[]) WITH ORDINALITY AS n (token_hash, connection_id, number)
-) w CROSS JOIN
-"""
-
-
-def _for_sqlite() -> str:
-    text = "".join(("SELECT", _GRANT, "FROM", _TABLES, "WHERE", _CONDITIONS))
-    for name, placeholder in _ASKED_IN_SQLITE.items():
-        text = text.replace(name, placeholder)
-    return text
-
-
-SQLITE: Final = _for_sqlite()
-# The same for many calls: the last two parameters are arrays, and each row begins with the number of its call.
-POSTGRESQL: Final = "".join(("SELECT w.number,", _GRANT, _ASKED_IN_POSTGRESQL, _TABLES, "WHERE", _CONDITIONS))
+QUESTION: Final = Question(
+    _GRANT,
+    _TABLES,
+    _CONDITIONS,
+    asked={"token_hash": "text", "connection_id": "uuid", "now": "timestamptz", "stale": "timestamptz"},
+)
+"""`stale`: the moment before which a noted use is old."""
+USE_IS_OLD_AFTER: Final = timedelta(minutes=1)
 _OF_GRANT: Final = len(Grant._fields) - 1
 
 
-def grant_of(columns: tuple[Any, ...]) -> Grant:
-    """Return a row of `SQLITE`, or one of `POSTGRESQL` without its number, under names."""
-    return Grant._make((*columns[:_OF_GRANT], StoredTokens._make(columns[_OF_GRANT:])))
+def grant_of(row: Row) -> Grant:
+    """Return an answer under names."""
+    return Grant._make((*row[:_OF_GRANT], StoredTokens._make(row[_OF_GRANT:])))
+
+
+def typed(stored: StoredTokens) -> StoredTokens:
+    """Return the same with Python's ids and moments."""
+    return stored._replace(
+        id=as_uuid(stored.id),
+        connection_id=as_uuid(stored.connection_id),
+        obtained_at=as_moment(stored.obtained_at),
+        expires_at=as_moment(stored.expires_at) if stored.expires_at else None,
+    )

@@ -15,11 +15,12 @@ from django.contrib.auth.models import User
 from django.db import models
 
 from connections.models import ApiToken, Connection, McpServer, TokenSet
-from oauthflow.flows.access_token import is_due
+from oauthflow.flows.access_token import due_at, is_due
+from oauthflow.hot_path.batches import Batches, BatchesFullError
+from oauthflow.hot_path.opened import OpenedRows
 from oauthflow.protocol.grant_types import GrantType
-from oauthflow.token_release.batches import Batches, BatchesFullError
-from oauthflow.token_release.opened import Opened, OpenedTokens, due_at
-from oauthflow.token_release.statements import POSTGRESQL, SQLITE, StoredTokens
+from oauthflow.token_release.opened import Opened
+from oauthflow.token_release.statements import QUESTION, StoredTokens
 
 _MODELS: dict[str, list[type[models.Model]]] = {
     "t": [ApiToken],
@@ -32,7 +33,7 @@ _MODELS: dict[str, list[type[models.Model]]] = {
 }
 
 
-@pytest.mark.parametrize("statement", [SQLITE, POSTGRESQL])
+@pytest.mark.parametrize("statement", [QUESTION.sqlite, QUESTION.postgresql])
 def test_every_table_and_column_of_the_statement_is_one_of_the_models(statement: str) -> None:
     tables = set(re.findall(r"\b(?:FROM|JOIN)\s+(\w+)\s+(\w)\b", statement))
     assert tables == {(kind._meta.db_table, alias) for alias, kinds in _MODELS.items() for kind in kinds}
@@ -42,7 +43,7 @@ def test_every_table_and_column_of_the_statement_is_one_of_the_models(statement:
 
 
 def test_the_words_of_the_statement_are_those_of_the_models() -> None:
-    assert set(re.findall(r"'(\w+)'", SQLITE)) == {
+    assert set(re.findall(r"'(\w+)'", QUESTION.sqlite)) == {
         Connection.Status.ACTIVE.value, McpServer.AuthType.OAUTH.value, McpServer.Status.INACTIVE.value,
         GrantType.AUTHORIZATION_CODE.value,
     }  # fmt: skip
@@ -76,7 +77,7 @@ def _opened(text: str) -> Opened:
 
 
 def test_an_opened_token_is_found_under_exactly_its_row() -> None:
-    kept = OpenedTokens()
+    kept: OpenedRows[StoredTokens, Opened] = OpenedRows()
     kept.keep(_stored("a"), _opened("first"))
     assert kept.get(_stored("a")) == _opened("first")
     assert kept.get(_stored("a", generation=2)) is None
@@ -86,7 +87,7 @@ def test_an_opened_token_is_found_under_exactly_its_row() -> None:
 
 
 def test_no_more_tokens_stay_open_than_allowed_and_the_least_used_goes_first() -> None:
-    kept = OpenedTokens(size=2)
+    kept: OpenedRows[StoredTokens, Opened] = OpenedRows(size=2)
     kept.keep(_stored("a"), _opened("a"))
     kept.keep(_stored("b"), _opened("b"))
     assert kept.get(_stored("a")) is not None

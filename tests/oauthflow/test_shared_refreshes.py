@@ -16,8 +16,8 @@ from django.utils import timezone
 from audit.models import AuditRecord
 from connections.api_tokens import issue_api_token
 from connections.models import ApiToken, Connection, FlowTrace, TokenSet
-from oauthflow.token_release import shared_refreshes
-from oauthflow.token_release.shared_refreshes import SharedRefreshes
+from oauthflow.hot_path import shared_refreshes
+from oauthflow.hot_path.shared_refreshes import SharedRefreshes
 from tests.fakes.internet import Answer as Said
 from tests.fakes.world import World
 from tests.oauthflow.asgi_calls import Answer, Release, ask

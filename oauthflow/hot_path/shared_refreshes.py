@@ -17,7 +17,7 @@ from oauthflow.flows.refresh import refresh_connection
 from oauthflow.protocol.errors import FlowError
 
 MOST: Final = 32
-"""How many may be under way in this process; callers of further connections are left to the view."""
+"""How many may be under way in this process; callers of further connections are left to the flow."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,19 +34,20 @@ class SharedRefreshes:
         self._under_way: dict[str, asyncio.Future[None]] = {}
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="shared-refresh")
 
-    async def wait_for(self, connection_id: str, *, generation: int) -> None:
+    async def wait_for(self, connection_id: str, *, generation: int, trigger: str = "use") -> None:
         """Return when the refresh of these tokens is over, however it ended; begin it where nobody has yet.
 
         Args:
             connection_id: Of a connection that the caller may use.
-            generation: Of the tokens that are due; newer ones are left as they are.
+            generation: Of the tokens that are due or refused; newer ones are left as they are.
+            trigger: Why, for the record of a refresh that begins now.
         """
         under_way = self._under_way.get(connection_id)
         if under_way is None:
             if len(self._under_way) >= self._most:
                 return
             under_way = asyncio.get_running_loop().run_in_executor(
-                self._threads, copy_context().run, _refresh, connection_id, generation
+                self._threads, copy_context().run, _refresh, connection_id, generation, trigger
             )
             self._under_way[connection_id] = under_way
             under_way.add_done_callback(lambda _: self._under_way.pop(connection_id))
@@ -58,13 +59,13 @@ class SharedRefreshes:
         await asyncio.to_thread(self._threads.shutdown)
 
 
-def _refresh(connection_id: str, generation: int) -> None:
+def _refresh(connection_id: str, generation: int, trigger: str) -> None:
     try:
         connection = Connection.objects.select_related("server").get(pk=connection_id)
-        refresh_connection(connection, now=by_database(timezone.now()), trigger="use", generation=generation)
+        refresh_connection(connection, now=by_database(timezone.now()), trigger=trigger, generation=generation)
     except (FlowError, Connection.DoesNotExist):
-        pass  # The view tells each of those who wait.
+        pass  # Each of those who wait is told by the flow.
     except Exception:
-        _log.exception("a refresh is left to the view")
+        _log.exception("a refresh is left to the flow")
     finally:
         db.connection.close()

@@ -1,0 +1,155 @@
+"""Ask the database from an event loop: SQLite at once, PostgreSQL by a thread that asks for many in one go."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Final, Protocol, TypeAlias
+from uuid import UUID
+
+import psycopg
+from django.db import connection
+
+from .batches import Batches
+
+Row: TypeAlias = tuple[Any, ...]
+
+_CAPACITY: Final = 2000
+# Whoever waits here keeps everybody waiting; readers wait for writers only while the write-ahead log is set up.
+_SQLITE_WAIT_SECONDS: Final = 0.05
+_ASKED: Final = re.compile(r"\bw\.(\w+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A SELECT that finds one row at most, prepared once.
+
+    Attributes:
+        columns: What is asked for.
+        tables: After FROM.
+        conditions: After WHERE.
+        asked: The names of what it is asked with, which the SQL has as `w.name`, each with its type in PostgreSQL.
+    """
+
+    columns: str
+    tables: str
+    conditions: str
+    asked: Mapping[str, str]
+
+    @cached_property
+    def sqlite(self) -> str:
+        """For one asker; parameters in the order of `asked`."""
+        numbers = {name: number for number, name in enumerate(self.asked, start=1)}
+        text = " ".join(("SELECT", self.columns, "FROM", self.tables, "WHERE", self.conditions))
+        return _ASKED.sub(lambda found: f"?{numbers[found[1]]}", text)
+
+    @cached_property
+    def postgresql(self) -> str:
+        """For many askers: each parameter is an array, and each row begins with the number of its asker, from 1."""
+        arrays = ", ".join(f"%s::{kind}[]" for kind in self.asked.values())
+        names = ", ".join((*self.asked, "number"))
+        given = f"unnest({arrays}) WITH ORDINALITY AS w ({names}) CROSS JOIN"
+        asked = ("SELECT w.number,", self.columns, "FROM", given, self.tables, "WHERE", self.conditions)
+        return " ".join(asked)
+
+
+class Asker(Protocol):
+    """Finds the row as it is at this moment."""
+
+    async def ask(self, question: Question, *asked: object) -> Row | None:
+        """Return the answer, with the types of the database driver: see `as_uuid` and `as_moment`.
+
+        Raises:
+            Exception: Whatever the database driver raises, and `BatchesFullError`.
+        """
+
+    async def close(self) -> None:
+        """End threads and connections."""
+
+
+def open_asker(*, name: str) -> Asker | None:
+    """Return one for this database, or None for a database that this package does not speak; `name` is its thread's."""
+    if connection.vendor == "sqlite":
+        return SqliteAsker(str(connection.settings_dict["NAME"]))
+    if connection.vendor == "postgresql":
+        return PostgresqlAsker(connection.get_connection_params(), name=name)
+    return None
+
+
+class SqliteAsker:
+    """For the thread of the event loop only: a statement takes microseconds, and no writer delays it."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, timeout=_SQLITE_WAIT_SECONDS, isolation_level=None)
+        self._connection.execute("PRAGMA query_only = ON")
+
+    async def ask(self, question: Question, *asked: object) -> Row | None:
+        found: Row | None = self._connection.execute(question.sqlite, [*map(_in_sqlite, asked)]).fetchone()
+        return found
+
+    async def close(self) -> None:
+        self._connection.close()
+
+
+class PostgresqlAsker:
+    """One connection outside of Django's pool, in a thread of its own."""
+
+    def __init__(self, parameters: Mapping[str, Any], *, name: str) -> None:
+        wanted = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
+        self._parameters = wanted
+        self._connection: psycopg.Connection[Any] | None = None
+        self._batches: Batches[tuple[Question, tuple[object, ...]], Row | None] = Batches(
+            self._ask_all, at_end=self._disconnect, name=name, capacity=_CAPACITY
+        )
+
+    async def ask(self, question: Question, *asked: object) -> Row | None:
+        return await self._batches.put((question, asked))
+
+    async def close(self) -> None:
+        await self._batches.close()
+
+    def _ask_all(self, calls: Sequence[tuple[Question, tuple[object, ...]]]) -> list[Row | None]:
+        try:
+            return self._answers(calls)
+        except psycopg.OperationalError:  # the server was restarted since: once more, on a new connection
+            self._disconnect()
+            return self._answers(calls)
+
+    def _answers(self, calls: Sequence[tuple[Question, tuple[object, ...]]]) -> list[Row | None]:
+        if self._connection is None:
+            self._connection = psycopg.connect(**self._parameters, autocommit=True)
+        answers: list[Row | None] = [None] * len(calls)
+        for question in dict.fromkeys(question for question, _ in calls):
+            places = [place for place, call in enumerate(calls) if call[0] is question]
+            arrays = [list(column) for column in zip(*(calls[place][1] for place in places), strict=True)]
+            for number, *row in self._connection.execute(question.postgresql, arrays, prepare=True, binary=True):
+                answers[places[number - 1]] = tuple(row)
+        return answers
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def as_uuid(value: UUID | str) -> UUID:
+    """Return an id of an answer with Python's type."""
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def as_moment(value: datetime | str) -> datetime:
+    """Return a moment of an answer as aware UTC."""
+    if isinstance(value, str):
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return value.astimezone(UTC)
+
+
+def _in_sqlite(value: object) -> object:
+    """As Django's fields store it."""
+    if isinstance(value, UUID):
+        return value.hex
+    return str(value.astimezone(UTC).replace(tzinfo=None)) if isinstance(value, datetime) else value
