@@ -20,9 +20,13 @@ def browser_hash(request: HttpRequest) -> str:
 
 
 def is_own_navigation(request: HttpRequest) -> bool:
-    """Whether the person typed the address or came from a page of ours; a browser that says nothing is a no. AS09."""
+    """Whether the person, or a program of theirs, opened the address; a browser that says nothing is a no. AS09.
+
+    A page of ours does not count: none leads here but the sign-in, and whoever sent the browser to that, with this
+    address as the way back, may have been another site.
+    """
     return (
-        request.headers.get("Sec-Fetch-Site") in ("same-origin", "none")
+        request.headers.get("Sec-Fetch-Site") == "none"
         and request.headers.get("Sec-Fetch-Mode") == "navigate"
         and "prefetch" not in request.headers.get("Sec-Purpose", "")
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import cast
 
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
@@ -26,9 +26,6 @@ from ..protocol.authorization_response import error_response
 from ..protocol.errors import InteractionRequiredError, OAuthError
 from .answers import error_page, to_client
 
-# Whoever has just signed in was not looking at a page of ours before: another site may have sent them.
-_SIGNED_IN_JUST_NOW: Final = "signed_in_just_now"
-
 
 @never_cache
 @require_safe
@@ -50,7 +47,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
         answerable = read_answerable(parameters, client=rules_of(client))
     except OAuthError as error:
         return error_page(request, error)
-    own = is_own_navigation(request) and _SIGNED_IN_JUST_NOW not in parameters
+    own = is_own_navigation(request)
     try:
         return _ask(request, parameters, client=client, answerable=answerable, own=own)
     except OAuthError as error:
@@ -63,7 +60,7 @@ def _sign_in_first(request: HttpRequest, parameters: Mapping[str, Sequence[str]]
     """Nothing is fetched, redirected or told before somebody has signed in. AS04, AS15."""
     if "none" in parameters.get("prompt", ()):
         raise InteractionRequiredError("Somebody has to sign in.")
-    return redirect_to_login(f"{request.get_full_path()}&{_SIGNED_IN_JUST_NOW}=1")
+    return redirect_to_login(request.get_full_path())
 
 
 def _ask(

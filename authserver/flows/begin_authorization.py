@@ -62,7 +62,7 @@ def begin_authorization(
         answerable: Of `read_answerable`.
         user: Who is signed in.
         browser_hash: Of this browser's session.
-        is_own_navigation: The person typed the address or came from a page of ours; no other site sent the browser.
+        is_own_navigation: The person, or a program of theirs, opened the address; no site sent the browser.
         now: Aware UTC.
 
     Returns:
