@@ -35,9 +35,9 @@ def grant_problems(server: McpServer) -> dict[str, str]:
     return problems
 
 
-def is_allowed_source(source: str) -> bool:
-    """Whether the operator lets servers take an assertion from there; compared exactly."""
-    return source in settings.ASSERTION_SOURCES
+def receivers_of(source: str) -> list[str]:
+    """Return the addresses below which an assertion from there may be sent; none: the operator has not allowed it."""
+    return [receiver for allowed, receiver in settings.ASSERTION_SOURCES if allowed == source]
 
 
 def _client_problems(server: McpServer) -> dict[str, str]:
@@ -67,7 +67,7 @@ def _assertion_problems(server: McpServer) -> dict[str, str]:
         return {} if server.assertion_sealed else {"assertion_source": missing}
     if not _SOURCE.fullmatch(source):
         return {"assertion_source": "Write file:/path or env:NAME."}
-    if not is_allowed_source(source):
+    if not receivers_of(source):
         return {"assertion_source": "The operator has not allowed this source (ASSERTION_SOURCES)."}
     return {}
 

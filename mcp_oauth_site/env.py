@@ -12,7 +12,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from oauthflow.protocol.errors import FlowError
 from oauthflow.protocol.secret import Secret
+from oauthflow.protocol.urls import parse_http_url
 
 _WORDS: Final = {
     "true": True, "yes": True, "on": True, "1": True,
@@ -26,7 +28,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,200}")
 _LEAST_DIFFERENT_CHARACTERS: Final = 12
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_ASSERTION_SOURCE = re.compile(r"file:/[^\0\r\n]+|env:[A-Za-z_][A-Za-z0-9_]*")
+_ASSERTION_SOURCE = re.compile(r"(file:/[^\0\r\n]+|env:[A-Za-z_][A-Za-z0-9_]*)=(https?://[^?]+)")
 
 
 class Environment:
@@ -80,12 +82,18 @@ class Environment:
         """Return the parts of a comma-separated list."""
         return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
 
-    def assertion_sources(self, name: str) -> tuple[str, ...]:
-        """Return the places, `file:/path` or `env:NAME`, from which servers may take an assertion."""
-        words = self.words(name)
-        if not all(_ASSERTION_SOURCE.fullmatch(word) for word in words):
-            raise ImproperlyConfigured(f"{name} must list file:/path and env:NAME.")
-        return words
+    def assertion_sources(self, name: str) -> tuple[tuple[str, str], ...]:
+        """Return places, `file:/path` or `env:NAME`, each with the address below which its assertion may be sent."""
+        matches = [_ASSERTION_SOURCE.fullmatch(word) for word in self.words(name)]
+        pairs = tuple((match[1], match[2]) for match in matches if match)
+        try:
+            for _, receiver in pairs:
+                parse_http_url(receiver)
+        except FlowError as error:
+            raise ImproperlyConfigured(f"{name} has an address that cannot be used: {error.detail}.") from error
+        if len(pairs) < len(matches):
+            raise ImproperlyConfigured(f"{name} must list pairs like file:/path=https://login.example.com.")
+        return pairs
 
     def folder(self, name: str, *, default: Path) -> Path:
         """Return an absolute path."""

@@ -236,3 +236,23 @@ def test_https_brings_host_bound_cookies_and_strict_transport(tmp_path: Path) ->
     assert json.loads(finished.stdout) == [
         "__Host-sessionid", "__Host-csrftoken", True, 31536000, ["mcp.example.com"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "file:/token", "file:/token=", "file:token=https://as.example", "env:9=https://as.example",
+        "env:TOKEN=ftp://as.example", "env:TOKEN=https://a@as.example", "env:TOKEN=https://as.example/../x", "/token",
+    ],
+)  # fmt: skip
+def test_a_source_of_assertions_without_a_usable_receiver_is_refused(listed: str) -> None:
+    listed = f"env:GOOD=https://as.example,{listed}"
+    with pytest.raises(ImproperlyConfigured, match="^ASSERTION_SOURCES "):
+        Environment({"ASSERTION_SOURCES": listed}).assertion_sources("ASSERTION_SOURCES")
+
+
+def test_sources_of_assertions_have_receivers() -> None:
+    listed = "file:/run/a=b/token=https://as.example/tenant, env:TOKEN=https://as.example"
+    assert Environment({"ASSERTION_SOURCES": listed}).assertion_sources("ASSERTION_SOURCES") == (
+        ("file:/run/a=b/token", "https://as.example/tenant"), ("env:TOKEN", "https://as.example"),
+    )  # fmt: skip

@@ -86,7 +86,7 @@ def _unattended_verdict(server: McpServer, found: Discovered, *, http: Egress, n
     """Say whether access can be asked for; nothing is asked for, so what the service thinks of it stays open."""
     terms = unattended_terms(server, found, http=http, now=now)
     if server.grant_type == GrantType.JWT_BEARER:
-        platform_assertion(server, now=now)
+        platform_assertion(server, token_endpoint=terms.token_endpoint, now=now)
     said = [f"Nobody has to sign in there: {found.issuer} gives access by {server.grant_type}."]
     if terms.client_id:
         said.append(f"This site is {terms.client_id} there and authenticates by {terms.auth_method}.")

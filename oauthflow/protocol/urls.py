@@ -93,6 +93,16 @@ def parse_http_url(text: str) -> ParsedUrl:
     return ParsedUrl(scheme, _canonical_host(host), port or DEFAULT_PORTS[scheme], path, match["query"] or "")
 
 
+def is_below(text: str, *, base: str) -> bool:
+    """Say whether a URL is another one or lies below it: the same origin, and whole segments of its path.
+
+    Raises:
+        InvalidRequestError: One of them is not usable; as `parse_http_url`.
+    """
+    url, top = parse_http_url(text), parse_http_url(base)
+    return url.origin == top.origin and f"{url.path}/".startswith(f"{top.path.rstrip('/')}/")
+
+
 def is_loopback_host(host: str) -> bool:
     """Say whether a host, with or without brackets, is this machine: `localhost`, 127.0.0.0/8 or ::1."""
     bare = host.removeprefix("[").removesuffix("]").lower()

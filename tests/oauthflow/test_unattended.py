@@ -287,7 +287,7 @@ def test_the_jwt_is_read_from_its_file_each_time(
     world: World, workload: McpServer, alice: User, now: datetime, tmp_path: Path, settings: Settings
 ) -> None:
     file = tmp_path / "token"
-    settings.ASSERTION_SOURCES = (f"file:{file}",)
+    settings.ASSERTION_SOURCES = ((f"file:{file}", "https://as.example"),)
     workload.assertion_source, workload.assertion_sealed = f"file:{file}", ""
     workload.full_clean()
     workload.save()
@@ -303,7 +303,7 @@ def test_the_jwt_is_read_from_the_environment(
     world: World, workload: McpServer, alice: User, now: datetime, settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    settings.ASSERTION_SOURCES = ("env:PLATFORM_JWT",)
+    settings.ASSERTION_SOURCES = (("env:PLATFORM_JWT", "https://as.example"),)
     monkeypatch.setenv("PLATFORM_JWT", platform_jwt(now=now, n=3))
     McpServer.objects.update(assertion_source="env:PLATFORM_JWT")
     assert connected(world, alice, now=now).status == "active"
@@ -315,12 +315,29 @@ def test_a_source_that_the_operator_did_not_allow_is_not_opened(
 ) -> None:
     file = tmp_path / "token"
     file.write_text(platform_jwt(now=now))
-    settings.ASSERTION_SOURCES = (f"file:{tmp_path}",)
+    settings.ASSERTION_SOURCES = ((f"file:{tmp_path}", "https://as.example"),)
     workload.assertion_source = f"file:{file}"
     with pytest.raises(ValidationError, match="ASSERTION_SOURCES"):
         workload.full_clean()
     workload.save()
     with pytest.raises(NotConfiguredError, match="ASSERTION_SOURCES"):
+        connected(world, alice, now=now)
+    assert world.internet.calls_to("/token") == []
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_source_goes_only_where_the_operator_lets_it_go(
+    world: World, workload: McpServer, alice: User, now: datetime, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch, by_hand: bool,
+) -> None:  # fmt: skip
+    settings.ASSERTION_SOURCES = (("env:PLATFORM_JWT", "https://login.example"),)
+    monkeypatch.setenv("PLATFORM_JWT", platform_jwt(now=now))
+    workload.assertion_source = "env:PLATFORM_JWT"
+    if by_hand:  # an administrator says who it is, and where tokens are
+        workload.issuer, workload.authorization_endpoint = "https://login.example", "https://as.example/authorize"
+        workload.token_endpoint = "https://as.example/token"
+    workload.save()
+    with pytest.raises(NotConfiguredError, match="ASSERTION_SOURCES does not let"):
         connected(world, alice, now=now)
     assert world.internet.calls_to("/token") == []
 
@@ -340,7 +357,7 @@ def test_what_is_no_jwt_is_not_sent(
     world: World, workload: McpServer, alice: User, now: datetime, settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    settings.ASSERTION_SOURCES = ("env:DATABASE_PASSWORD",)
+    settings.ASSERTION_SOURCES = (("env:DATABASE_PASSWORD", "https://as.example"),)
     monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
     McpServer.objects.update(assertion_source="env:DATABASE_PASSWORD")
     with pytest.raises(NotConfiguredError):

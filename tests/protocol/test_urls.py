@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import BlockedUrlError, InvalidRequestError
-from oauthflow.protocol.urls import ParsedUrl, is_loopback_host, parse_http_url, validate_return_to
+from oauthflow.protocol.urls import ParsedUrl, is_below, is_loopback_host, parse_http_url, validate_return_to
 from tests.requirements import requirement
 
 
@@ -212,3 +212,21 @@ def test_a_return_address_never_leads_to_another_host(text: str) -> None:
         return
     assert parse_http_url("https://site.example" + accepted).host == "site.example"
     assert accepted[:2] not in ("//", "/\\")
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "expected"),
+    [
+        ("https://as.example/token", "https://as.example", True),
+        ("https://as.example/token", "https://AS.example:443/", True),
+        ("https://as.example/a/token", "https://as.example/a", True),
+        ("https://as.example/a", "https://as.example/a/", True),
+        ("https://as.example/ab/token", "https://as.example/a", False),
+        ("https://as.example/b/a/token", "https://as.example/a", False),
+        ("http://as.example/token", "https://as.example", False),
+        ("https://as.example:8443/token", "https://as.example", False),
+        ("https://as.example.evil.example/token", "https://as.example", False),
+    ],
+)
+def test_below_an_address_is_its_origin_and_whole_segments(url: str, base: str, expected: bool) -> None:
+    assert is_below(url, base=base) is expected

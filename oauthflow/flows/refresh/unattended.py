@@ -31,7 +31,7 @@ def unattended_request(grant: TokenSet, *, now: datetime) -> Request | None:
     if grant.grant_type == GrantType.JWT_BEARER:
         return jwt_bearer_request(
             token_endpoint=grant.token_endpoint,
-            assertion=platform_assertion(grant.connection.server, now=now),
+            assertion=platform_assertion(grant.connection.server, token_endpoint=grant.token_endpoint, now=now),
             scope=scope,
             resource=resource,
             client=None,
