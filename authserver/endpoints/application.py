@@ -10,11 +10,13 @@ from typing import Any, Final, Protocol
 import structlog
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
 from audit.correlation import begin_correlation
 from oauthflow.hot_path.batches import Batches, BatchesFullError
 
 from ..conf import authserver_configuration
+from ..flows.renew_keys import renew_keys
 from ..protocol.errors import TemporarilyUnavailableError, TooManyRequestsError
 from ..protocol.form_request import LONGEST_BODY, FormRequest
 from ..revoked import in_thread
@@ -116,6 +118,8 @@ class TokenEndpoints:
 
     async def _answer(self, path: str, request: FormRequest) -> Answer:
         try:
+            if b"client_assertion=" in request.body:
+                await in_thread(lambda: renew_keys(request, now=timezone.now()))
             if path == TOKEN and not is_exchange(request):
                 return await self._token(request)
             if path == INTROSPECT:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 from audit.correlation import correlation_id
 
+from ..flows.renew_keys import renew_keys
 from ..protocol.form_request import FormRequest
 from .introspection import answer_introspection
 from .jwks import answer_jwks
@@ -35,6 +37,7 @@ def _answer(path: str, request: HttpRequest) -> Answer:
     )
     if path == JWKS:
         return answer_jwks()
+    renew_keys(asked, now=timezone.now())
     if path == INTROSPECT:
         return answer_introspection(asked)[0]
     if path == REVOKE:

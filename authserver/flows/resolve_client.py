@@ -4,33 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
 
 from django.db import transaction
 
 from audit.events import AuditEvent
 from audit.record import record
-from oauthflow.egress import Egress, Limits
-from oauthflow.protocol.errors import BlockedUrlError, FlowError
-from oauthflow.protocol.messages import Request, Response
 from oauthflow.protocol.urls import parse_http_url
 
 from ..conf import authserver_configuration
 from ..models import Consent, McpClient
-from ..protocol.client_document import (
-    document_lifetime_seconds,
-    is_document_url,
-    read_client_document,
-    read_client_keys,
-)
-from ..protocol.errors import InvalidClientMetadataError, OAuthError, UnknownClientError
+from ..protocol.client_document import is_document_url
+from ..protocol.errors import UnknownClientError
 from ..protocol.redirect_uri import shown_host
 from ..protocol.registration import RegisteredMetadata
-from ..rate_limit import take
 from .end_grants import end_consents
+from .fetch_client_document import fetch_document, fetch_keys
 from .register_client import apply_metadata
-
-_HOUR: Final = 60 * 60
 
 
 def needs_document(client_id: str) -> bool:
@@ -79,15 +68,10 @@ def _is_welcome(client_id: str) -> bool:
 
 def _fetched(client_id: str, *, now: datetime) -> tuple[RegisteredMetadata, int]:
     """Nothing of a failure is kept: the next person's visit asks anew, within the budget of the host."""
-    response = _get(client_id, client_id=client_id, step="client document", now=now)
-    try:
-        metadata = read_client_document(response, client_id=client_id)
-    except InvalidClientMetadataError as error:
-        _record_failure(client_id, error)
-        raise UnknownClientError("The description of this program could not be read.", detail=str(error)) from error
+    metadata, seconds = fetch_document(client_id, now=now)
     if metadata.jwks_uri:
-        metadata = replace(metadata, fetched_keys=_keys(metadata.jwks_uri, client_id=client_id, now=now)[0])
-    return metadata, document_lifetime_seconds(response.headers)
+        metadata = replace(metadata, fetched_keys=fetch_keys(metadata.jwks_uri, client_id=client_id, now=now)[0])
+    return metadata, seconds
 
 
 def _with_keys(client: McpClient, *, now: datetime) -> McpClient:
@@ -95,41 +79,10 @@ def _with_keys(client: McpClient, *, now: datetime) -> McpClient:
     is_known = client.jwks is not None and client.document_expires_at is not None and client.document_expires_at > now
     if not client.jwks_uri or is_known:
         return client
-    client.jwks, seconds = _keys(client.jwks_uri, client_id=client.client_id, now=now)
+    client.jwks, seconds = fetch_keys(client.jwks_uri, client_id=client.client_id, now=now)
     client.document_expires_at = now + timedelta(seconds=seconds)
     client.save(update_fields=["jwks", "document_expires_at"])
     return client
-
-
-def _keys(jwks_uri: str, *, client_id: str, now: datetime) -> tuple[dict[str, object], int]:
-    response = _get(jwks_uri, client_id=client_id, step="client keys", now=now)
-    try:
-        keys = read_client_keys(response)
-    except InvalidClientMetadataError as error:
-        _record_failure(client_id, error)
-        raise UnknownClientError("The keys of this program could not be read.", detail=str(error)) from error
-    return keys, document_lifetime_seconds(response.headers)
-
-
-def _get(url: str, *, client_id: str, step: str, now: datetime) -> Response:
-    host = parse_http_url(url).host
-    take("document", who=host, limit=authserver_configuration().documents_of_a_host, seconds=_HOUR, now=now)
-    try:
-        return Egress().send(Request("GET", url), limits=Limits.CLIENT_METADATA, step=step)
-    except FlowError as error:
-        _record_failure(client_id, error)
-        raise UnknownClientError("The description of this program could not be read.", detail=str(error)) from error
-
-
-def _record_failure(client_id: str, error: FlowError | OAuthError) -> None:
-    blocked = isinstance(error, BlockedUrlError)
-    code = error.error if isinstance(error, OAuthError) else str(error.code)
-    record(
-        AuditEvent.EGRESS_BLOCKED if blocked else AuditEvent.CLIENT_REGISTRATION_FAILED,
-        client=client_id,
-        reason=code,
-        details={"kind": McpClient.Kind.METADATA_DOCUMENT, "code": code},
-    )
 
 
 def _kept(client_id: str, metadata: RegisteredMetadata, *, until: datetime, now: datetime) -> McpClient:

@@ -116,6 +116,21 @@ def check_assertion(
     return claims
 
 
+def unverified_key_id(proof: ClientProof) -> str | None:
+    """Return the `kid` by which an assertion names its key, whether it is signed with that or not; None without one.
+
+    Raises:
+        InvalidClientError: What it holds is no JWS.
+    """
+    if proof.method != "private_key_jwt":
+        return None
+    try:
+        key_id = extract_compact(proof.proof.reveal().encode()).headers().get("kid")
+    except (JoseError, ValueError, TypeError) as error:
+        raise InvalidClientError("The client assertion is not good.") from error
+    return key_id if isinstance(key_id, str) else None
+
+
 def _basic(authorization: str) -> ClientProof:
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
