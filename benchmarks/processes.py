@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -58,13 +57,6 @@ def machine_seconds() -> float:
     with open("/proc/stat") as lines:
         values = [int(value) for value in lines.readline().split()[1:]]
     return (sum(values[:3]) + sum(values[5:8])) / _TICKS_PER_SECOND
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 
+from tests.product import free_port
+
 from .database import Database
-from .processes import free_port
 from .refresher import cost, names, require, run
 
 

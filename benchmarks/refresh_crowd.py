@@ -24,10 +24,10 @@ from urllib.parse import urlsplit
 import psycopg
 
 from tests.chaos.serving import seen, strict_server
+from tests.product import free_port
 
 from .database import Database, fresh_database
 from .load import Outcome, drive, post
-from .processes import free_port
 from .refresher import require
 from .site import Site, running_site
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import aiohttp
 import uvloop
 
+from tests.product import free_port
+
 from .database import Database
-from .processes import free_port
 from .refresher import cost, names, progress, require, run
 
 

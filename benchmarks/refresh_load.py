@@ -19,9 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.chaos.serving import seen, strict_server
+from tests.product import free_port
 
 from .database import Database, fresh_database
-from .processes import cpu_seconds, free_port, machine_seconds, running
+from .processes import cpu_seconds, machine_seconds, running
 from .refresher import progress, require
 from .site import manage, shell, site_environment
 

@@ -20,9 +20,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
+from tests.product import free_port
+
 from .database import Database
 from .faulty_server import FAULTS
-from .processes import ROOT, free_port
+from .processes import ROOT
 from .refresher import names, progress, require, run
 
 

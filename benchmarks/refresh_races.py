@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.product import free_port
+
 from .database import Database
-from .processes import free_port
 from .refresher import names, progress, require, run
 
 if TYPE_CHECKING:

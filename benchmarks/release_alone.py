@@ -14,9 +14,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from tests.product import free_port
+
 from .database import Database, fresh_database
 from .load import drive, post
-from .processes import free_port
 from .refresher import require
 from .site import running_site
 

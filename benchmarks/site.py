@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.product import free_port
+
 from .database import Database
-from .processes import ROOT, free_port, running
+from .processes import ROOT, running
 
 _FILL = """
 import json

@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.product import free_port
+
 from .database import fresh_database
-from .processes import cpu_seconds, free_port, memory_mib, running, tree
+from .processes import cpu_seconds, memory_mib, running, tree
 from .site import site_environment
 
 _SETTLE_SECONDS = 5.0

@@ -25,8 +25,10 @@ from urllib.parse import urlencode
 
 import psycopg
 
+from tests.product import free_port
+
 from .database import Database, fresh_database
-from .processes import free_port, running
+from .processes import running
 from .site import Site, running_site, shell
 
 _FILL = """

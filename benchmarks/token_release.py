@@ -23,9 +23,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.product import free_port
+
 from .database import Database, fresh_database
 from .load import Call, drive, post
-from .processes import ROOT, cpu_seconds, free_port, machine_seconds
+from .processes import ROOT, cpu_seconds, machine_seconds
 from .site import Site, running_site
 
 # A header that makes a call unusual, so that Django answers it.

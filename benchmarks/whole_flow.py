@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.product import free_port
+
 from .database import fresh_database
-from .processes import cpu_seconds, free_port, running
+from .processes import cpu_seconds, running
 from .site import running_site
 
 _FILL = """

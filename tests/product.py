@@ -42,16 +42,23 @@ class Product:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on at the moment.
+
+    It is below those that the system hands out: nobody's outgoing connection can take it before its server starts.
+    """
+    while not port_is_free(port := 10_000 + secrets.randbelow(20_000)):
+        pass
+    return port
 
 
 def port_is_free(port: int) -> bool:
     """Whether somebody could listen on this loopback port now."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 @contextmanager

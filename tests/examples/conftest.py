@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.product import free_port
+
 from .people import Person
 from .programs import Program
 
@@ -20,7 +21,7 @@ _ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def issuer(tmp_path_factory: pytest.TempPathFactory, notes_port: int, sse_port: int) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ["--port", str(port), "--data", str(tmp_path_factory.mktemp("authorization_server"))]
     options += ["--issuer", url, "--resource", f"http://127.0.0.1:{notes_port}/mcp"]
@@ -31,12 +32,12 @@ def issuer(tmp_path_factory: pytest.TempPathFactory, notes_port: int, sse_port: 
 
 @pytest.fixture(scope="session")
 def notes_port() -> int:
-    return _free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="session")
 def sse_port() -> int:
-    return _free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +69,6 @@ def program(issuer: str, notes_port: int) -> Iterator[Program]:
 def person(issuer: str) -> Iterator[Person]:
     with httpx2.Client(headers={"Sec-Fetch-Site": "same-origin"}) as http:
         yield Person(http, issuer=issuer)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager
