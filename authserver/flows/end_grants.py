@@ -10,9 +10,11 @@ from django.db.models import QuerySet
 from audit.append import Entry, append_many
 from audit.events import AuditEvent
 from audit.record import entry
+from oauthflow.flows.webhooks.configure import stop_webhooks_of
 
 from ..models import Consent, McpClient, TokenFamily
 from ..protocol.redirect_uri import shown_host
+from ..resources import api_resource
 from .end_tokens import end_families, end_service_tokens
 
 
@@ -39,6 +41,7 @@ def end_consents(consents: QuerySet[Consent], *, reason: str, actor: object, now
         Consent.objects.filter(pk__in=pks).update(revoked_at=now, revoked_reason=reason[:200])
         end_families(TokenFamily.objects.filter(consent__in=pks), reason=reason[:40], now=now)
         append_many([_record(consent, reason=reason, actor=actor) for consent in ended])
+        _stop_webhooks(ended, now=now)
     return len(ended)
 
 
@@ -63,6 +66,15 @@ def _end_all_of(client: McpClient, *, reason: str, actor: object, now: datetime)
     end_families(TokenFamily.objects.filter(client=client), reason=reason[:40], now=now)
     end_service_tokens(client.pk, now=now)
     end_consents(Consent.objects.filter(client=client), reason=reason, actor=actor, now=now)
+    stop_webhooks_of(client.client_id, person_id=None, now=now)
+
+
+def _stop_webhooks(ended: list[Consent], *, now: datetime) -> None:
+    """What a program set up for a person stays no longer than the last grant under which it can look after it."""
+    of_api = Consent.objects.standing().filter(resource=api_resource())
+    for consent in ended:
+        if consent.resource == api_resource() and not of_api.filter(user=consent.user_id, client=consent.client_id):
+            stop_webhooks_of(consent.client.client_id, person_id=consent.user_id, now=now)
 
 
 def _record(consent: Consent, *, reason: str, actor: object) -> Entry:

@@ -12,6 +12,7 @@ from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from connections.authentication import AccessTokenGrant
 from connections.models.api_token import ApiScope
 from oauthflow.flows.webhooks.configure import change_webhook, create_webhook, delete_webhook, rotate_secret
 from oauthflow.flows.webhooks.deliver import send_test
@@ -130,7 +131,7 @@ class WebhooksView(RestView):
         request=NewWebhookSerializer, responses={201: WebhookWithSecretSerializer, **REFUSALS},
     )  # fmt: skip
     def post(self, request: Request) -> Response:
-        wanted = said(NewWebhookSerializer, request)
+        wanted = said(NewWebhookSerializer, request) | {"program": _program(request)}
         is_site_wide = wanted.pop("site_wide")
         if is_site_wide and not self.person.has_perm(SITE_WIDE_PERMISSION):
             raise PermissionDenied("Webhooks of the whole site take a permission that your account does not have.")
@@ -159,7 +160,7 @@ class WebhookView(RestView):
         webhook = self._webhook(webhook_id)
         changes = said(WebhookChangeSerializer, request)
         rotates = changes.pop("rotate_secret")
-        change_webhook(webhook, actor=self.person, **changes)
+        change_webhook(webhook, actor=self.person, program=_program(request), **changes)
         shown = {}
         if rotates:
             shown["secret"] = rotate_secret(webhook, actor=self.person, now=timezone.now()).reveal()
@@ -187,6 +188,10 @@ class WebhookTestView(RestView):
         said(NothingSerializer, request)
         delivery = send_test(managed_webhook(self.person, webhook_id), now=timezone.now())
         return Response(DeliverySerializer(delivery).data)
+
+
+def _program(request: Request) -> str:
+    return request.auth.name if isinstance(request.auth, AccessTokenGrant) else ""
 
 
 def managed_webhook(user: User, webhook_id: UUID) -> Webhook:

@@ -34,6 +34,7 @@ class Webhook(models.Model):
         GONE = "gone", "The receiver answered 410: it wants no more."
         FAILING = "failing", "Nothing could be delivered for a day."
         BLOCKED = "blocked", "The address leads to where this site does not send."
+        PROGRAM_STOPPED = "program", "The program that set it up was stopped."
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner: models.ForeignKey[User | None, User | None] = models.ForeignKey(
@@ -49,6 +50,16 @@ class Webhook(models.Model):
     secret_sealed = SealedTextField()
     previous_secret_sealed = SealedTextField()
     previous_secret_until = models.DateTimeField(null=True, blank=True, help_text="Until then both secrets sign.")
+    program = models.CharField(
+        max_length=1000,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Client id of the program that set it up; empty: a person did.",
+    )
+    program_acts_for: models.ForeignKey[User | None, User | None] = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     failures = models.PositiveIntegerField(default=0, help_text="Attempts that failed since the last that did not.")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField(auto_now=True)

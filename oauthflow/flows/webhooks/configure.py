@@ -29,7 +29,14 @@ BOTH_SIGN: Final = timedelta(hours=24)
 
 
 def create_webhook(
-    *, url: str, owner: User | None, actor: User, now: datetime, description: str = "", events: Iterable[str] = ()
+    *,
+    url: str,
+    owner: User | None,
+    actor: User,
+    now: datetime,
+    description: str = "",
+    events: Iterable[str] = (),
+    program: str = "",
 ) -> tuple[Webhook, Secret]:
     """Make a webhook; return it with its secret, which is shown this once.
 
@@ -40,6 +47,7 @@ def create_webhook(
         now: Aware UTC.
         description: The owner's own words.
         events: Values of `EventType`; none: all.
+        program: Client id of the program that does it for the actor, with whose grant the webhook ends; empty: none.
 
     Raises:
         BlockedUrlError: The address leads to where this site does not send.
@@ -52,6 +60,7 @@ def create_webhook(
     secret = new_webhook_secret()
     webhook = Webhook(url=url, owner=owner, description=description, events=_in_order(events), created_at=now)
     webhook.secret_sealed = secret
+    webhook.program, webhook.program_acts_for = program, actor if program else None
     with transaction.atomic():
         webhook.save(force_insert=True)
         _record(webhook, actor=actor, kind="created")
@@ -66,8 +75,11 @@ def change_webhook(
     description: str | None = None,
     events: Iterable[str] | None = None,
     enabled: bool | None = None,
+    program: str = "",
 ) -> None:
     """Change what is given; to enable it forgets its troubles, to disable it gives up what waits.
+
+    Who says where it leads, or enables it, is who set it up: a person by themselves, or one of their programs.
 
     Raises:
         BlockedUrlError: The address leads to where this site does not send.
@@ -86,6 +98,8 @@ def change_webhook(
     fields = sorted(changes)
     if changes.get("enabled"):
         changes |= {"disabled_because": "", "failures": 0}
+    if changes.get("enabled") or "url" in changes:
+        changes |= {"program": program, "program_acts_for": actor if program else None}
     for name, value in changes.items():
         setattr(webhook, name, value)
     with transaction.atomic():
@@ -125,6 +139,13 @@ def stop_webhook(webhook: Webhook, *, because: Webhook.Trouble, now: datetime) -
         tell_webhook_stopped(webhook, now=now)
         _record(webhook, actor=None, kind="disabled", reason=because.value)
     return True
+
+
+def stop_webhooks_of(program: str, *, person_id: int | None, now: datetime) -> None:
+    """Disable what a program set up, for one person or for everybody (None): it may not act for them any more. AS14."""
+    set_up = Webhook.objects.filter(program=program, enabled=True).select_related("owner")
+    for webhook in set_up if person_id is None else set_up.filter(program_acts_for=person_id):
+        stop_webhook(webhook, because=Webhook.Trouble.PROGRAM_STOPPED, now=now)
 
 
 def redeliver(delivery: WebhookDelivery, *, now: datetime) -> None:
