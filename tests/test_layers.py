@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import authserver.protocol
+import gateway.messages
 import oauthflow.protocol
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +33,7 @@ def test_the_import_contracts_hold() -> None:
 def test_the_protocol_package_needs_no_framework() -> None:
     names = [
         f"{package.__name__}.{module.name}"
-        for package in (oauthflow.protocol, authserver.protocol)
+        for package in (oauthflow.protocol, authserver.protocol, gateway.messages)
         for module in pkgutil.iter_modules(package.__path__)
     ]
     assert len(names) > 10
