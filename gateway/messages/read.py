@@ -9,6 +9,7 @@ Spec: MCP 2026-07-28, transports and versioning; JSON-RPC 2.0 §4 to §6. G-07 t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Literal
 
@@ -33,6 +34,8 @@ _VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 _CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 _ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _LARGEST_ID: Final = 2**63 - 1
+_JSON: Final = re.compile(rb"application/json[ \t]*(;.*)?", re.IGNORECASE)
+_OTHER_CHARSET: Final = re.compile(rb"charset=(?!\"?utf-8\"?[ \t]*(;|$))", re.IGNORECASE)
 
 
 def read_message(body: bytes, *, headers: Headers) -> Message:
@@ -43,8 +46,10 @@ def read_message(body: bytes, *, headers: Headers) -> Message:
         headers: Of the POST.
 
     Raises:
-        RefusedMessageError: It is not to be forwarded; the error says how to answer.
+        RefusedMessageError: It is not to be forwarded; the error says how to answer. 415 for what is announced as
+            anything but JSON in UTF-8, or is packed.
     """
+    _require_plain_json(headers)
     document, written = read_json(body)
     version = _version_in(headers)
     if isinstance(document, list):
@@ -68,6 +73,12 @@ def check_headers_without_body(headers: Headers) -> Era:
     if version and version not in LEGACY_VERSIONS:
         raise RefusedMessageError(INVALID_REQUEST, "This protocol version has POST only.", status=405)
     return Era.LEGACY
+
+
+def _require_plain_json(headers: Headers) -> None:
+    kinds, packings = headers.get_all(b"content-type"), headers.get_all(b"content-encoding")
+    if len(kinds) != 1 or not _JSON.fullmatch(kinds[0]) or _OTHER_CHARSET.search(kinds[0]) or packings:
+        raise RefusedMessageError(INVALID_REQUEST, "Send application/json in UTF-8, not compressed.", status=415)
 
 
 def _version_in(headers: Headers) -> str:

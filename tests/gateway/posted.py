@@ -42,7 +42,7 @@ def modern_headers(
 
 def read(document: object, *headers: tuple[str, str]) -> Message:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return read_message(body, headers=Headers(*headers))
+    return read_message(body, headers=Headers(("Content-Type", "application/json"), *headers))
 
 
 def refusal(document: object, *headers: tuple[str, str]) -> RefusedMessageError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.messages import Era, RefusedMessageError, check_headers_without_body, error_body
+from gateway.messages import Era, RefusedMessageError, check_headers_without_body, error_body, read_message
 
 from .posted import META, MODERN, Headers, call, modern_headers, read, refusal
 
@@ -257,6 +257,40 @@ def test_get_and_delete_are_not_modern(value: str) -> None:
     with pytest.raises(RefusedMessageError) as refused:
         check_headers_without_body(Headers(version(value)))
     assert refused.value.status == 405
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json;charset=utf-8",
+        'application/json ; charset="UTF-8"',
+        "application/json; x=y",
+    ],
+)
+def test_json_in_utf_8_is_read(content_type: str) -> None:
+    assert read_message(b'{"jsonrpc":"2.0","id":1,"method":"ping"}', headers=Headers(("Content-Type", content_type)))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        (("Content-Type", ""),),
+        (("Content-Type", "text/plain"),),
+        (("Content-Type", "application/jsonp"),),
+        (("Content-Type", "text/plain, application/json"),),
+        (("Content-Type", "application/json; charset=utf-16"),),
+        (("Content-Type", "application/json; charset=utf-8-sig"),),
+        (("Content-Type", "application/json"), ("Content-Type", "text/plain")),
+        (("Content-Type", "application/json"), ("Content-Encoding", "gzip")),
+    ],
+)
+def test_what_is_announced_as_something_else_is_refused(headers: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(RefusedMessageError) as refused:
+        read_message(b'{"jsonrpc":"2.0","id":1,"method":"ping"}', headers=Headers(*headers))
+    assert (refused.value.status, refused.value.code) == (415, -32600)
 
 
 def test_errors_are_json_rpc_documents() -> None:
