@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 
 from audit.events import AuditEvent
 from audit.record import record
@@ -94,9 +95,10 @@ def _get_or_create(server: McpServer, *, owner: User | None, label: str) -> Conn
 def default_connection(
     user: AbstractBaseUser | AnonymousUser, server: McpServer, *, label: str | None = None
 ) -> Connection | None:
-    """Return the connection that a program of this user means by naming the server: own first, then shared.
+    """Return the connection that a program of this user means by naming the server.
 
-    Never anybody else's, and never a shared one where the server's policy is personal. Z07.
+    Usable ones come first, then their own before a shared one, then the one that was connected last. Never anybody
+    else's, and never a shared one where the server's policy is personal. Z07.
     """
     if not user.is_authenticated:
         return None
@@ -106,10 +108,9 @@ def default_connection(
     candidates = Connection.objects.filter(mine | shared, server=server).select_related("server", "user")
     if label is not None:
         candidates = candidates.filter(label=label)
-    usable_first = sorted(
-        candidates, key=lambda found: (found.status in (Status.PENDING, Status.REVOKED), found.is_shared, found.label)
-    )
-    return usable_first[0] if usable_first else None
+    newest_first = candidates.order_by(Coalesce("connected_at", "created_at").desc(), "pk")
+    unusable = (Status.PENDING, Status.REVOKED)
+    return min(newest_first, key=lambda found: (found.status in unusable, found.is_shared), default=None)
 
 
 def fitting_scope(scope: str) -> str:
@@ -152,7 +153,7 @@ def store_grant(
         kept.lease_owner, kept.lease_expires_at = "", None
         kept.refresh_failures, kept.next_attempt_at = 0, None
         kept.save()
-        connection.status, connection.reason = Status.ACTIVE, ""
+        connection.status, connection.reason, connection.connected_at = Status.ACTIVE, "", now
         connection.requested_scopes, connection.granted_scopes = terms.requested_scope, kept.scope
         if tokens.subject or connection.issuer != terms.issuer:
             # Else it is unknown which account this is, and the last one that is known of this issuer stays in mind.

@@ -91,6 +91,7 @@ class Connection(models.Model):
         db_default="", help_text="Given by a program: who the person is at the company's sign-in service."
     )
     subject_token_type = models.CharField(max_length=60, blank=True, default="", db_default="")
+    connected_at = models.DateTimeField(null=True, blank=True, help_text="When somebody last signed in for it.")
     last_refreshed_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

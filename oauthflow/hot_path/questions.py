@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 from django.db import connection
 
-from .batches import Batches
+from .batches import Batches, BatchesFullError
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -57,6 +57,10 @@ class Question:
         return " ".join(asked)
 
 
+UNANSWERED: Final = (sqlite3.Error, psycopg.Error, BatchesFullError)
+"""What `ask` raises where the database is away or too much is asked."""
+
+
 class Asker(Protocol):
     """Finds the row as it is at this moment."""
 
@@ -64,7 +68,7 @@ class Asker(Protocol):
         """Return the answer, with the types of the database driver: see `as_uuid` and `as_moment`.
 
         Raises:
-            Exception: Whatever the database driver raises, and `BatchesFullError`.
+            Exception: One of `UNANSWERED`.
         """
 
     async def close(self) -> None:

@@ -26,13 +26,14 @@ from oauthflow.hot_path.batches import BatchesFullError
 from oauthflow.hot_path.opened import OpenedRows
 from oauthflow.hot_path.questions import Asker, open_asker
 from oauthflow.hot_path.shared_refreshes import SharedRefreshes
+from oauthflow.hot_path.uses import USE_IS_OLD_AFTER
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import SecretUnreadableError
 
 from .asked import Asked, plain_call
 from .opened import Opened, is_plain, opened
 from .recorder import CAPACITY, Recorder, Release
-from .statements import QUESTION, USE_IS_OLD_AFTER, Grant, StoredTokens, grant_of, typed
+from .statements import QUESTION, Grant, StoredTokens, grant_of, typed
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

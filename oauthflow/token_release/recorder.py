@@ -16,8 +16,7 @@ from audit.deferred import NOT_WRITABLE, append_deferred, defer
 from connections.database_time import by_database
 from connections.models import ApiToken, Connection
 from oauthflow.hot_path.batches import Batches
-
-from .statements import USE_IS_OLD_AFTER
+from oauthflow.hot_path.uses import USE_IS_OLD_AFTER
 
 CAPACITY: Final = 1000
 """How many releases may wait for their record; further ones are told to come back."""

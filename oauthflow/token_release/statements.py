@@ -8,9 +8,9 @@ is looked at by the view, which also says why.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
+from oauthflow.hot_path.access import OPEN_TO_USER
 from oauthflow.hot_path.questions import Question, Row, as_moment, as_uuid
 
 
@@ -65,23 +65,15 @@ _CONDITIONS: Final = """
   t.token_hash = w.token_hash AND u.is_active
   AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > w.now)
   AND c.status = 'active' AND s.auth_type = 'oauth' AND s.status <> 'inactive'
-  AND (
-    (NOT EXISTS (SELECT 1 FROM connections_mcpserver_users m WHERE m.mcpserver_id = s.id)
-     AND NOT EXISTS (SELECT 1 FROM connections_mcpserver_groups m WHERE m.mcpserver_id = s.id))
-    OR EXISTS (SELECT 1 FROM connections_mcpserver_users m WHERE m.mcpserver_id = s.id AND m.user_id = u.id)
-    OR EXISTS (SELECT 1 FROM connections_mcpserver_groups m JOIN auth_user_groups g ON g.group_id = m.group_id
-               WHERE m.mcpserver_id = s.id AND g.user_id = u.id)
-  )
-"""
+  AND """
 
 QUESTION: Final = Question(
     _GRANT,
     _TABLES,
-    _CONDITIONS,
+    _CONDITIONS + OPEN_TO_USER,
     asked={"token_hash": "text", "connection_id": "uuid", "now": "timestamptz", "stale": "timestamptz"},
 )
 """`stale`: the moment before which a noted use is old."""
-USE_IS_OLD_AFTER: Final = timedelta(minutes=1)
 _OF_GRANT: Final = len(Grant._fields) - 1
 
 

@@ -1,0 +1,98 @@
+"""A server behind the gateway, and what to reach it with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from connections.models import McpServer
+from oauthflow.hot_path.questions import as_uuid
+from oauthflow.protocol.errors import SecretUnreadableError
+from oauthflow.protocol.grant_types import GrantType
+
+from .credentials import Credentials, static_credentials
+from .statements import StoredServer
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    """A server that the gateway serves.
+
+    Attributes:
+        version: Another number after each change of what stands here; known to this process only.
+        credentials: Of a server that does not use OAuth; None where they do not open, and for OAuth.
+    """
+
+    id: UUID
+    slug: str
+    name: str
+    url: str
+    auth_type: str
+    transport: str
+    status: str
+    connection_policy: str
+    grant_type: str
+    timeout_seconds: int
+    version: int
+    credentials: Credentials | None = field(repr=False)
+
+    @property
+    def is_oauth(self) -> bool:
+        """Whether each connection has a token of its own."""
+        return self.auth_type == McpServer.AuthType.OAUTH
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether nobody has to sign in to connect."""
+        return self.is_oauth and GrantType(self.grant_type).is_unattended
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server, and what to reach it with.
+
+    Attributes:
+        server: As it is at this moment.
+        credentials: For each request.
+        connection_id: Whose access it is; None where the server's own credential, or none, serves everybody.
+        generation: Of the token.
+        label: Which of several connections was asked for; empty: whichever.
+    """
+
+    server: ServerRow
+    credentials: Credentials
+    connection_id: UUID | None = None
+    generation: int = 0
+    label: str = ""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The credentials as headers; where the token is bound to a key, each request needs a proof as well."""
+        return self.credentials.headers
+
+
+def server_row(stored: StoredServer) -> ServerRow:
+    """Return a stored server with Python's types."""
+    return ServerRow(
+        id=as_uuid(stored.id),
+        slug=stored.slug,
+        name=stored.name,
+        url=stored.url,
+        auth_type=stored.auth_type,
+        transport=stored.transport,
+        status=stored.status,
+        connection_policy=stored.connection_policy,
+        grant_type=stored.grant_type,
+        timeout_seconds=stored.request_timeout_seconds,
+        version=hash(stored),
+        credentials=_own_credentials(stored),
+    )
+
+
+def _own_credentials(stored: StoredServer) -> Credentials | None:
+    if stored.auth_type == McpServer.AuthType.OAUTH:
+        return None
+    try:
+        return static_credentials(stored)
+    except SecretUnreadableError:
+        return None
