@@ -25,7 +25,16 @@ PAGES: Final = {
     "RFCS": "the RFCs that the pages cite",
     "2025": "basic/authorization of revision 2025-03-26",
     "AS": "security notes, part A5: the authorization server",
+    "A6": "security notes, part A6: the gateway",
+    "BA": "basic",
+    "CA": "server/utilities/caching",
+    "CN": "basic/patterns/cancellation",
+    "DI": "server/discover",
     "K": "security notes, part A7: keys",
+    "LEGACY": "basic/transports of the revisions up to 2025-11-25",
+    "SH": "basic/transports/streamable-http",
+    "SU": "basic/patterns/subscriptions",
+    "VE": "basic/versioning",
 }
 
 
@@ -245,6 +254,53 @@ _OF_THE_SECURITY_NOTES: Final = {
     "K05": Requirement("K", "A token of another environment with the same keys is no token here."),
 }
 
+_OF_THE_TRANSPORT: Final = {
+    "G-01": _of_gateway("SH", "Each server has one address that takes POST, and GET and DELETE of older clients."),
+    "G-02": _of_gateway("SH", "A page of a foreign origin gets 403; allowed ones can read what they need."),
+    "G-03": _of_gateway("AZ", "Each request is authenticated, whatever its method or era."),
+    "G-04": _of_gateway("SC", "No inbound credential or hop-by-hop header goes to the server."),
+    "G-05": _of_gateway("AZ", "No refusal or challenge of the server's own comes back; one renewal, one retry."),
+    "G-06": _of_gateway("SH", "Headers for arguments of tools are forwarded untouched."),
+    "G-07": _of_gateway("SH", "Headers that repeat the body have to agree with it."),
+    "G-08": _of_gateway("SH", "Those headers count only from 2026-07-28 on."),
+    "G-09": _of_gateway("SH", "A server's 400 and 404 are relayed to the byte; failures of ours are 5xx."),
+    "G-10": _of_gateway("BA", "Errors carry the request's id and defined codes."),
+    "G-11": _of_gateway("SH", "The headers of MCP pass in both directions."),
+    "G-12": _of_gateway("LEGACY", "A session id belongs to the person who began it and proves nothing."),
+    "G-13": _of_gateway("LEGACY", "A session ends with the connection that it was begun with."),
+    "G-14": _of_gateway("BA", "From 2026-07-28 on nothing is remembered between requests."),
+    "G-15": _of_gateway("VE", "The era of a server is found out by asking it the modern way first."),
+    "G-16": _of_gateway("VE", "Eras are passed through, not translated."),
+    "G-17": _of_gateway("CN", "A modern client that leaves cancels at the server; an older one cancels nothing."),
+    "G-18": _of_gateway("SH", "Events pass unbuffered and unchanged; streams that stay open may be quiet."),
+    "G-19": _of_gateway("SU", "A subscription is a stream of one client alone."),
+    "G-20": _of_gateway("CA", "No answer to one access token is given to another."),
+    "G-21": _of_gateway("LEGACY", "Batches exist in 2025-03-26 only."),
+    "G-22": _of_gateway("MR", "A server's requestState passes unread; ours is sealed."),
+    "G-23": _of_gateway("DI", "No capability is announced that the server lacks."),
+    "G-24": _of_gateway("A6", "A stream ends with the access token and the rights that it was opened with."),
+    "G-25": _of_gateway("SH", "Calls of our own follow the rules for clients."),
+}
+
+_OF_THE_GATEWAY: Final = {
+    "G01": _of_gateway("A6", "What goes out is made of a list of allowed headers and the person's own upstream token."),
+    "G02": _of_gateway("A6", "A foreign, expired or missing token is refused, and the server hears nothing."),
+    "G03": _of_gateway("A6", "No challenge of a server reaches a client."),
+    "G04": _of_gateway("A6", "A request that two readers may read differently is refused, and the connection closed."),
+    "G05": _of_gateway("A6", "What comes back is made of a list of allowed headers; no redirect, no page."),
+    "G06": _of_gateway("A6", "No address but the exact one reaches a server, and no query does."),
+    "G07": _of_gateway("A6", "Neither a foreign origin nor a foreign host is served."),
+    "G08": _of_gateway("A6", "A session of somebody else is an unknown session."),
+    "G09": _of_gateway("A6", "No answer reaches another client than the one who asked."),
+    "G10": _of_gateway("A6", "What header and body or two parsers could read differently is refused."),
+    "G11": _of_gateway("A6", "Our requestState is bound to person, program and request, and expires."),
+    "G12": _of_gateway("A6", "Links to connect are ours, tell nothing of the person, and work for them alone."),
+    "G13": _of_gateway("A6", "Streams are limited in number, life, quiet and size, and leave nothing behind."),
+    "G14": _of_gateway("A6", "A right that ends takes open streams with it."),
+    "G15": _of_gateway("A6", "A tool whose description changes is reported, and blocked where that is wanted."),
+    "G16": _of_gateway("A6", "Answers are bounded in size and time, and never unpacked."),
+}
+
 REQUIREMENTS: Final[dict[str, Requirement]] = {
     **_DISCOVERY,
     **_REGISTRATION,
@@ -256,6 +312,8 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     **_CONSENT,
     **_OF_THE_RFCS,
     **_OF_THE_SECURITY_NOTES,
+    **_OF_THE_TRANSPORT,
+    **_OF_THE_GATEWAY,
 }
 
 

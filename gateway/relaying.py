@@ -1,0 +1,93 @@
+"""An answer on its way to the client: as it comes, never unpacked, and no more of it than is good. G-09, G-18.
+
+Spec: security notes G05, G13, G16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from oauthflow.egress.relay_client import RelayedAnswer
+
+from .answers import FailedError
+from .conf import GatewayConfiguration
+from .exchange import RawHeader
+from .watch import StreamEndedError, UnderWay, Watch
+
+Edit = Callable[[bytes], bytes | None]
+"""Returns what a client gets in place of a JSON message, or None for the message itself."""
+
+_EVENTS: Final = (b"content-type", b"text/event-stream")
+_UNBUFFERED: Final = (b"x-accel-buffering", b"no")
+_ENDS_OF_EVENT: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+class Relay:
+    """Hands one answer on."""
+
+    def __init__(
+        self, answer: RelayedAnswer, *, under_way: UnderWay, watch: Watch, limits: GatewayConfiguration
+    ) -> None:
+        self._answer, self._under_way, self._watch, self._limits = answer, under_way, watch, limits
+        self._exchange = under_way.exchange
+
+    async def document(self, headers: list[RawHeader], *, edit: Edit | None) -> None:
+        """Relay a JSON document: in one piece if it is all there.
+
+        Raises:
+            FailedError: 502, it is too long; nothing was sent yet.
+            FlowError: The server broke off.
+        """
+        answer, exchange, most = self._answer, self._exchange, self._limits.answer_bytes
+        length = answer.header("Content-Length")
+        if length and int(length) > most:
+            raise FailedError(502, "The server's answer is too long.")
+        piece = await answer.read_piece()
+        if edit is not None or answer.is_complete():
+            body = piece if answer.is_complete() else await self._rest(piece)
+            await exchange.whole(answer.status, headers, (edit(body) if edit else None) or body)
+            return
+        await exchange.begin(answer.status, [*headers, (b"content-length", length.encode())] if length else headers)
+        while piece:
+            await exchange.piece(piece)
+            piece = await answer.read_piece()
+            if exchange.sent_bytes > most:
+                return  # without an end, so that nobody takes it for the whole
+        await exchange.finish()
+
+    async def events(self, headers: list[RawHeader], *, edit: Edit | None) -> None:
+        """Relay an event stream as it comes, until either side ends it.
+
+        Raises:
+            StreamEndedError: A line of it is too long.
+            FlowError: The server broke off.
+        """
+        answer, exchange, under_way, watch = self._answer, self._exchange, self._under_way, self._watch
+        under_way.received_at = under_way.sent_at = watch.now
+        under_way.is_stream = True
+        line, tail = 0, b""
+        await exchange.begin(answer.status, [_EVENTS, _UNBUFFERED, *headers])
+        while piece := await answer.read_piece():
+            end = piece.rfind(b"\n")
+            if end < 0:
+                end = piece.rfind(b"\r")
+            line = len(piece) - end - 1 if end >= 0 else line + len(piece)
+            if line > self._limits.event_line_bytes:
+                raise StreamEndedError("a line of it is too long")
+            tail = piece[-4:] if len(piece) > 3 else (tail + piece)[-4:]
+            under_way.is_between_events = tail.endswith(_ENDS_OF_EVENT)
+            under_way.received_at = under_way.sent_at = watch.now
+            under_way.is_sending = True
+            await exchange.piece(piece)
+            under_way.is_sending = False
+        await exchange.finish()
+
+    async def _rest(self, piece: bytes) -> bytes:
+        parts, length = [piece], len(piece)
+        while piece := await self._answer.read_piece():
+            parts.append(piece)
+            length += len(piece)
+            if length > self._limits.answer_bytes:
+                raise FailedError(502, "The server's answer is too long.")
+        return b"".join(parts)
