@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from connections.models import McpServer
+from oauthflow.egress.proofs import note_nonce, proof_for
 from oauthflow.hot_path.questions import as_uuid
+from oauthflow.protocol.dpop import NONCE_HEADER, PROOF_HEADER, NonceAskedError
 from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.grant_types import GrantType
+from oauthflow.protocol.messages import Request, Response
 
-from .credentials import Credentials, static_credentials
+from .credentials import Credentials, Headers, static_credentials
 from .statements import StoredServer
 
 
@@ -66,9 +69,38 @@ class Target:
     label: str = ""
 
     @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """The credentials as headers; where the token is bound to a key, each request needs a proof as well."""
+    def headers(self) -> Headers:
+        """The credentials without a proof."""
         return self.credentials.headers
+
+    def headers_for(self, method: str) -> Headers:
+        """Return the credentials of one request; with a fresh proof where the token is bound to a key. RFC 9449 §7."""
+        bound = self.credentials.bound
+        if bound is None:
+            return self.credentials.headers
+        proof = proof_for(bound.key, method=method, url=self.server.url, access_token=bound.access_token)
+        return (*self.credentials.headers, (PROOF_HEADER, proof))
+
+    def note_nonce(self, status: int, *, nonce: str, www_authenticate: str) -> bool:
+        """Keep the nonce that an answer gives for the next proof.
+
+        Args:
+            status: Of the answer.
+            nonce: Its `DPoP-Nonce`; empty: none.
+            www_authenticate: Its header of that name; empty: none.
+
+        Returns:
+            Whether the request was refused only for want of it, and may be sent again. RFC 9449 §9.
+        """
+        if self.credentials.bound is None or not nonce:
+            return False
+        answered = {NONCE_HEADER: nonce, "www-authenticate": www_authenticate}
+        sent = Request("POST", self.server.url, dpop_key=self.credentials.bound.key)
+        try:
+            note_nonce(Response(status, url=self.server.url, headers=answered), request=sent)
+        except NonceAskedError:
+            return True
+        return False
 
 
 def server_row(stored: StoredServer) -> ServerRow:
