@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
-import django
-from django.core.exceptions import ImproperlyConfigured
+from .beginning import set_up
 
 
 def _application() -> Any:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
-    try:
-        django.setup()
-    except ImproperlyConfigured as error:
-        sys.exit(f"error: {error}")
-    from .body_limit import limit_bodies
-    from .observability.spans import send_spans
+    set_up()
     from .root import build_application
 
-    send_spans()
-
-    return limit_bodies(build_application())
+    return build_application()
 
 
 application = _application()

@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, close_old_connections
 from servestatic import ServeStaticASGI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from oauthflow.streams.application import EventStreams
-from oauthflow.streams.termination import on_termination
 from oauthflow.token_release.application import TokenRelease
 
 from .answer_headers import answer_headers
-from .canary import require_key_canary
-from .observability.metrics import count_endpoint, count_release
-
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-Application = Callable[[Any, Any, Any], Awaitable[None]]
+from .body_limit import limit_bodies
+from .lifespan import Application, Part, Receive, Send, with_lifespan
+from .observability.metrics import count_endpoint, count_gateway, count_release
 
 _CONNECTIONS: Final = "/api/v1/connections/"
 # A name with a content hash, as the manifest storage makes them: it never changes.
 _HASHED_NAME: Final = re.compile(r".*\.[0-9a-f]{12}\.[a-z0-9.]+")
-
-
-class Part(Protocol):
-    """A handler beside Django that has threads or connections of its own."""
-
-    async def open(self) -> None:
-        """Begin, before the first request."""
-
-    async def close(self) -> None:
-        """Finish what waits, and end."""
 
 
 def build_application() -> Application:
@@ -50,7 +33,7 @@ def build_application() -> Application:
         otherwise=django, headers_of=partial(answer_headers, path=_CONNECTIONS), answered=count_release
     )
     handlers: dict[str, Application] = {str(settings.STATIC_URL): _static_files(), _CONNECTIONS: release}
-    parts: list[Part] = [release]
+    parts: list[Part] = [streams, release]
     if apps.is_installed("authserver"):
         from authserver.endpoints.application import TokenEndpoints
         from authserver.endpoints.paths import ENDPOINTS, TOKEN
@@ -60,26 +43,48 @@ def build_application() -> Application:
         )
         handlers |= dict.fromkeys(ENDPOINTS, tokens)
         parts.append(tokens)
-    root = _by_prefix(handlers, otherwise=django, parts=parts, streams=streams)
+    site = limit_bodies(_by_prefix(handlers, otherwise=django))
+    if apps.is_installed("gateway"):
+        return _with_gateway(site, parts=parts, streams=streams)
+    return _behind_proxies(with_lifespan(site, parts=parts, at_termination=[streams.end_streams]))
+
+
+def build_gateway() -> Application:
+    """Return the root of a process that serves the gateway and nothing else."""
+    return _with_gateway(_nothing_else, parts=[], streams=None)
+
+
+def _with_gateway(otherwise: Application, *, parts: list[Part], streams: EventStreams | None) -> Application:
+    """The gateway comes first: it bounds bodies itself, and nothing stands between it and its clients."""
+    from gateway.application import Gateway
+    from gateway.paths import METADATA_PREFIX, PREFIX
+
+    gateway = Gateway(headers_of=partial(answer_headers, path=PREFIX), answered=count_gateway)
+    root = _by_prefix(dict.fromkeys((PREFIX, METADATA_PREFIX), gateway), otherwise=otherwise)
+    endings = [gateway.end_streams, *([streams.end_streams] if streams else [])]
+    return _behind_proxies(with_lifespan(root, parts=[*parts, gateway], at_termination=endings))
+
+
+def _behind_proxies(root: Application) -> Application:
     if settings.TRUSTED_PROXIES:
         return ProxyHeadersMiddleware(root, trusted_hosts=list(settings.TRUSTED_PROXIES))
     return root
 
 
-def _by_prefix(
-    handlers: dict[str, Application], *, otherwise: Application, parts: Sequence[Part], streams: EventStreams
-) -> Application:
-    async def root(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send, parts=parts, streams=streams)
-            return
-        if scope["type"] != "http":
-            return
+def _by_prefix(handlers: dict[str, Application], *, otherwise: Application) -> Application:
+    async def chosen(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         path = scope["path"]
         handler = next((found for prefix, found in handlers.items() if path.startswith(prefix)), otherwise)
         await handler(scope, receive, send)
 
-    return root
+    return chosen
+
+
+async def _nothing_else(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    is_alive = scope["path"] == "/healthz"
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200 if is_alive else 404, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok" if is_alive else b"This process serves /mcp/ only."})
 
 
 def _static_files() -> Application:
@@ -98,36 +103,3 @@ def _static_files() -> Application:
 def _add_headers(headers: Any, path: str, url: str) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
-
-
-async def _lifespan(receive: Receive, send: Send, *, parts: Sequence[Part], streams: EventStreams) -> None:
-    """Refuse to start with keys that do not fit the database; Django itself does not know this protocol."""
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
-            refusal = await sync_to_async(_refusal, thread_sensitive=False)()
-            outcome = "failed" if refusal else "complete"
-            if not refusal:
-                for part in parts:
-                    await part.open()
-                on_termination(streams.end_streams)
-            await send({"type": f"lifespan.startup.{outcome}", "message": refusal})
-        else:
-            await streams.close()
-            for part in parts:
-                await part.close()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-
-
-def _refusal() -> str:
-    close_old_connections()
-    try:
-        require_key_canary()
-    except ImproperlyConfigured as error:
-        return str(error)
-    except DatabaseError:
-        return "The database is not ready; run `manage.py migrate`."
-    finally:
-        close_old_connections()
-    return ""

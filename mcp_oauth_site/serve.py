@@ -6,6 +6,8 @@ import argparse
 
 import uvicorn
 
+from .bounded_http import BoundedHttpProtocol
+
 
 def main() -> None:
     """Serve until told to stop."""
@@ -13,14 +15,15 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--gateway", action="store_true", help="serve /mcp/ and nothing else")
     options = parser.parse_args()
     uvicorn.run(
-        "mcp_oauth_site.asgi:application",
+        f"mcp_oauth_site.{'gateway_asgi' if options.gateway else 'asgi'}:application",
         host=options.host,
         port=options.port,
         workers=options.workers,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttpProtocol,
         lifespan="on",
         # The site writes its own line per request, without addresses; and it decides itself which proxies it trusts.
         access_log=False,

@@ -41,6 +41,7 @@ EGRESS_SECONDS: Final = Histogram(
 
 RELEASE_ROUTE: Final = "api/v1/connections/<str:connection_id>/token"
 """As `urls.py` calls it, so that releases with and without Django are counted together."""
+GATEWAY_ROUTE: Final = "mcp/<slug>"
 
 _issuers: set[str] = set()
 
@@ -67,6 +68,11 @@ def count_release(status: int, seconds: float) -> None:
 def count_endpoint(path: str, method: str, status: int, seconds: float) -> None:
     """Count an answer that `authserver.endpoints` gave; its paths are its routes."""
     count_request(method=method, route=path.removeprefix("/"), status=status, seconds=seconds)
+
+
+def count_gateway(method: str, status: int, seconds: float) -> None:
+    """Count an answer that `gateway` gave; of a stream the seconds until its end."""
+    count_request(method=method, route=GATEWAY_ROUTE, status=status, seconds=seconds)
 
 
 def count_token_answer(sender: object, grant_type: str, error: str, **kwargs: object) -> None:

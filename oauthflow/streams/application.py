@@ -58,6 +58,9 @@ class EventStreams:
         finally:
             opening.close()
 
+    async def open(self) -> None:
+        """Nothing to do: the reader begins with the first stream."""
+
     def end_streams(self) -> None:
         """Let all streams end, because the process is about to stop. F22."""
         if self._reader is not None:

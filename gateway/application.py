@@ -1,0 +1,167 @@
+"""The gateway: every configured MCP server behind our address. Bare ASGI; a call reads from top to bottom here.
+
+Spec: MCP transports, Streamable HTTP; issue rules G-01 to G-25.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
+
+import structlog
+
+from audit.correlation import begin_correlation, correlation_id
+from oauthflow.egress.relay_client import RelayClient
+
+from .answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
+from .callers.caller import Caller
+from .callers.identify import identify
+from .challenges import ChallengeError, challenge_answer
+from .conf import gateway_configuration
+from .exchange import ClientGoneError, Exchange, RawHeader, Receive, Send
+from .forwarding import Call, Forwarding
+from .messages import Era, Message, RefusedMessageError, check_headers_without_body, error_body, read_message
+from .metadata import metadata_answer, metadata_url
+from .origins import METHODS, allowing, preflight_answer, require_host, require_origin
+from .paths import Endpoint, read_path
+from .places import Places
+from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target
+from .watch import StreamEndedError, Watch
+
+_METHODS: Final = frozenset({"POST", "GET", "DELETE"})
+_log = structlog.get_logger(__name__)
+
+
+class HeadersOf(Protocol):
+    """Says which headers the site puts on every answer, for a request that came by `http` or `https`."""
+
+    def __call__(self, scheme: str, *, own: Mapping[str, str]) -> Iterable[RawHeader]:
+        """Return them; `own` is what the answer has before."""
+
+
+class Gateway:
+    """Answers for the addresses of `gateway.paths`; `open` it before and `close` it after.
+
+    Args:
+        headers_of: Of the site.
+        answered: Told the method, status and seconds of every answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        headers_of: HeadersOf,
+        answered: Callable[[str, int, float], None] = lambda method, status, seconds: None,
+    ) -> None:
+        self._answered = answered
+        self._headers = {
+            scheme: [header for header in headers_of(scheme, own={}) if header[0] != b"content-type"]
+            for scheme in ("http", "https")
+        }
+
+    async def open(self) -> None:
+        """Begin; belongs to the running event loop from now on."""
+        self._limits = limits = gateway_configuration()
+        self._calls = Places(of_a_user=limits.calls_of_a_user, of_all=limits.calls)
+        self._streams = Places(of_a_user=limits.streams_of_a_user, of_all=limits.streams)
+        self._watch = Watch(limits)
+        self._client = RelayClient()
+        self._forwarding = Forwarding(self._client, watch=self._watch, limits=limits)
+        await TARGETS.open()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        self.end_streams()
+        await TARGETS.close()
+        await self._client.close()
+
+    def end_streams(self) -> None:
+        """Let all streams end, because the process is about to stop."""
+        for stream in self._watch.streams():
+            stream.stop(StreamEndedError("the site stops"))
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        started = time.monotonic()
+        exchange = Exchange(scope, receive, send, added=self._headers[scope["scheme"]])
+        begin_correlation((exchange.headers.get(b"x-request-id") or b"").decode("latin-1"))
+        exchange.added.append((b"x-request-id", correlation_id().encode()))
+        try:
+            await self._answer(exchange, read_path(scope))
+        except NotServedError:
+            await _tell(exchange, FailedError(404, "There is no such server."))
+        except FailedError as error:
+            await _tell(exchange, error)
+        except ClientGoneError:
+            pass
+        except StreamEndedError as error:
+            _log.info("a stream was ended", reason=str(error))
+            await exchange.finish()
+        except Exception:
+            _log.exception("a call failed")
+            await _tell(exchange, FailedError(503, "The gateway cannot do this at the moment."))
+        self._answered(exchange.method, exchange.status, time.monotonic() - started)
+
+    async def _answer(self, exchange: Exchange, endpoint: Endpoint | None) -> None:
+        """Go through all that a request has to be before it is asked who sent it."""
+        exchange.headers.require_clear()
+        require_host(exchange.headers)
+        server = await find_server(endpoint.slug) if endpoint is not None else None
+        if endpoint is None or server is None:
+            raise NotServedError
+        if endpoint.is_metadata:
+            await exchange.answer(metadata_answer(server, method=exchange.method))
+            return
+        origin = require_origin(exchange.headers)
+        exchange.added += allowing(origin)
+        if exchange.method == "OPTIONS" and origin:
+            await exchange.answer(preflight_answer(exchange.headers))
+        elif exchange.method in _METHODS:
+            await self._serve(exchange, server)
+        else:
+            raise FailedError(405, f"Use {METHODS.decode()}.", headers=((b"allow", METHODS),))
+
+    async def _serve(self, exchange: Exchange, server: ServerRow) -> None:
+        """Find out who asks for what; refusals are in the words of OAuth and of JSON-RPC."""
+        try:
+            caller = await identify(exchange.headers.get_all(b"authorization"), server=server)
+            era, message = await self._read(exchange)
+            await self._call(exchange, era, message, caller=caller, server=server)
+        except ChallengeError as error:
+            await exchange.answer(challenge_answer(error, metadata_url=metadata_url(server.slug)))
+        except RefusedMessageError as error:
+            allow = ((b"allow", b"POST"),) if error.status == 405 else ()
+            await exchange.answer(Answer(error.status, error.body, (JSON, NO_STORE, *allow)))
+
+    async def _read(self, exchange: Exchange) -> tuple[Era, Message | None]:
+        if exchange.method != "POST":
+            return check_headers_without_body(exchange.headers), None
+        body = await exchange.body(most=self._limits.message_bytes)
+        message = read_message(body, headers=exchange.headers)
+        exchange.message_id = message.id
+        return message.era, message
+
+    async def _call(
+        self, exchange: Exchange, era: Era, message: Message | None, *, caller: Caller, server: ServerRow
+    ) -> None:
+        """Find where it goes with which credentials, and forward it while the client waits."""
+        try:
+            target = await find_target(server, caller=caller)
+            call = Call(exchange, era, message, caller, target)
+            places = self._streams if call.stays_open else self._calls
+            with (
+                places.taken(caller.user_id),
+                self._watch.over(
+                    exchange, seconds=server.timeout_seconds, is_left_to_finish=call.outlives_client
+                ) as under_way,
+            ):
+                await self._forwarding.forward(call, under_way)
+        except NeedsPersonError as error:
+            raise FailedError(503, error.message) from error
+
+
+async def _tell(exchange: Exchange, error: FailedError) -> None:
+    """Answer with a JSON-RPC error; an answer that has begun is left without its end, so that nobody trusts it."""
+    if not exchange.status:
+        body = error_body(SERVER_ERROR, error.message, id=exchange.message_id)
+        await exchange.answer(Answer(error.status, body, (JSON, NO_STORE, *error.headers)))

@@ -1,0 +1,141 @@
+"""A message on its way to the server, and what the server's answer means for the client. G-04, G-05, G-09.
+
+Spec: security notes G01, G03, G05.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from oauthflow.egress.relay_client import RelayClient, RelayedAnswer
+from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
+from oauthflow.protocol.errors import FlowError, ResponseTimeoutError
+
+from .answers import FailedError
+from .callers.caller import Caller
+from .conf import GatewayConfiguration
+from .exchange import Exchange
+from .messages import Era, Message
+from .relaying import Edit, Relay
+from .returned import Kind, kind_of, returned_headers, unexplained
+from .targets import TARGETS, NeedsPersonError, Reason, Target, renew
+from .watch import UnderWay, Watch
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that may go to its server.
+
+    Attributes:
+        exchange: With the client.
+        era: Of the request.
+        message: None for GET and DELETE.
+        caller: Whose call it is.
+        target: Where it goes, with the caller's own credentials there.
+        edit: What a policy changes in the answer, if it does.
+    """
+
+    exchange: Exchange
+    era: Era
+    message: Message | None
+    caller: Caller
+    target: Target
+    edit: Edit | None = None
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether the answer is a stream for as long as both sides want."""
+        return self.exchange.method == "GET" or (
+            self.message is not None and self.message.method == "subscriptions/listen"
+        )
+
+    @property
+    def outlives_client(self) -> bool:
+        """Whether a client that leaves wants the server to go on: in the legacy era it may come back. G-17."""
+        return self.era is Era.LEGACY and not self.stays_open
+
+
+class Forwarding:
+    """Sends calls and relays their answers."""
+
+    def __init__(self, client: RelayClient, *, watch: Watch, limits: GatewayConfiguration) -> None:
+        self._client, self._watch, self._limits = client, watch, limits
+
+    async def forward(self, call: Call, under_way: UnderWay) -> None:
+        """Send a call, and relay the answer to its end.
+
+        Args:
+            call: The call; its target is replaced if the credentials had to be renewed.
+            under_way: Of this call.
+
+        Raises:
+            NeedsPersonError: The server wants a new consent, or more of it.
+            FailedError: There is no answer that could be relayed.
+            ClientGoneError, StreamEndedError: See `Watch.over`.
+        """
+        try:
+            answer = await self._answered(call)
+            try:
+                await self._relay(call, answer, under_way)
+            finally:
+                answer.close()
+        except ResponseTimeoutError as error:
+            raise FailedError(504, "The server did not answer in time.") from error
+        except FlowError as error:
+            raise FailedError(502, "The server cannot be reached, or broke off.") from error
+
+    async def _answered(self, call: Call) -> RelayedAnswer:
+        """Return an answer that is no question for credentials; those are renewed once. G-05."""
+        answer = await self._sent(call)
+        if answer.status == 401:
+            answer.close()
+            call.target = await renew(call.target, caller=call.caller)
+            answer = await self._sent(call)
+        if answer.status in (401, 403):
+            challenge = answer.header("WWW-Authenticate")
+            answer.close()
+            if answer.status == 401:
+                raise await TARGETS.give_up(call.target)
+            raise _forbidden(call.target, bearer_challenge(challenge))
+        return answer
+
+    async def _sent(self, call: Call) -> RelayedAnswer:
+        exchange, target = call.exchange, call.target
+        headers = exchange.headers.forwarded(with_session=call.era is Era.LEGACY)
+        body = call.message.body if call.message is not None else None
+        headers += target.headers
+        return await self._client.send(exchange.method, target.server.url, headers=headers, body=body)
+
+    async def _relay(self, call: Call, answer: RelayedAnswer, under_way: UnderWay) -> None:
+        kind = kind_of(answer)
+        headers = returned_headers(answer, kind=kind, with_session=call.era is Era.LEGACY)
+        relay = Relay(answer, under_way=under_way, watch=self._watch, limits=self._limits)
+        if kind is Kind.EVENTS:
+            under_way.deadline = self._watch.now + self._seconds_of_stream(call.caller)
+            under_way.may_be_quiet = call.stays_open
+            await relay.events(headers, edit=call.edit)
+        elif kind is Kind.DOCUMENT:
+            under_way.deadline = self._watch.now + self._limits.answer_seconds
+            await relay.document(headers, edit=call.edit)
+        elif kind is Kind.NOTHING:
+            await call.exchange.whole(answer.status, headers, b"")
+        else:
+            id = call.message.id if call.message is not None else None
+            await call.exchange.whole(answer.status, headers, unexplained(answer.status, id=id))
+
+    def _seconds_of_stream(self, caller: Caller) -> float:
+        """No stream outlives the token that it was opened with. G-24."""
+        if caller.expires_at is None:
+            return self._limits.stream_seconds
+        return min(self._limits.stream_seconds, max(0.0, caller.expires_at - time.time()))
+
+
+def _forbidden(target: Target, challenge: BearerChallenge | None) -> Exception:
+    """Say what a 403 asks of a person, in our own words; the server's own are not for the client. G03."""
+    if challenge is None or challenge.error != "insufficient_scope":
+        return FailedError(502, "The server does not allow this.")
+    scopes = frozenset((challenge.scope or "").split())
+    return NeedsPersonError(
+        Reason.STEP_UP, target.server, connection_id=target.connection_id, label=target.label, scopes=scopes
+    )

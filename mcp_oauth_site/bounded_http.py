@@ -1,0 +1,60 @@
+"""HTTP/1.1 as the site reads it: heads are bounded, and what two readers may read differently is refused.
+
+Spec: RFC 9112 §2.2, §5.1, §5.2, §6.1, §6.3, §11.2; security notes G04.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES: Final = 16 * 1024
+_ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"origin"})
+
+
+class UnclearRequestError(Exception):
+    """The parser makes it an error of the request: 400, and the connection is closed."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Refuses a head of more than 16 KiB, headers that count once and stand twice, and two ways to say a length."""
+
+    _head_bytes = _waiting_bytes = 0
+    _is_in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        was_in_head = self._is_in_head
+        super().data_received(data)
+        # A name, value or address that has no end reaches no call-back below.
+        if was_in_head and self._is_in_head:
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > 2 * HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("Invalid HTTP request received.")
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = self._waiting_bytes = 0
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        names = [name for name, _ in self.headers]
+        if len(set(names)) != len(names) and any(names.count(name) > 1 for name in _ONCE):
+            raise UnclearRequestError("a header that counts once")
+        if b"transfer-encoding" in names and (b"content-length" in names or self.parser.get_http_version() != "1.1"):
+            raise UnclearRequestError("two lengths")
+        super().on_headers_complete()
+
+    def _count(self, length: int) -> None:
+        self._head_bytes += length
+        if self._head_bytes > HEAD_BYTES:
+            raise UnclearRequestError("a head that is too long")

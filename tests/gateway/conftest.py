@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from pytest_django import Settings
+
+from .front import Front, standing
+
+
+@pytest_asyncio.fixture
+async def front(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> AsyncIterator[Front]:
+    async with standing(monkeypatch, settings) as opened:
+        yield opened
