@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import requests
 
 TIMEOUT_SECONDS = 30
+_CALLBACK = "http://127.0.0.1/callback"
+_VERIFIER = "v" * 43
 
 
 class ScriptedPerson:
@@ -28,6 +33,20 @@ class ScriptedPerson:
         answer = self._browser.post(page.url, data=form, allow_redirects=False, timeout=TIMEOUT_SECONDS)
         assert answer.status_code == 303, answer.text
         return answer.headers["Location"]
+
+    def token(self, resource: str) -> str:
+        """Let a fresh program use a resource, and return the access token that it gets."""
+        about = {"client_name": "Program", "redirect_uris": [_CALLBACK], "token_endpoint_auth_method": "none"}
+        client = requests.post(f"{self._site}/oauth/register", json=about, timeout=TIMEOUT_SECONDS).json()
+        named = {"client_id": client["client_id"], "redirect_uri": _CALLBACK, "resource": resource}
+        challenge = urlsafe_b64encode(sha256(_VERIFIER.encode()).digest()).rstrip(b"=").decode()
+        asked = {**named, "response_type": "code", "code_challenge": challenge, "code_challenge_method": "S256"}
+        told = self.allow(f"{self._site}/oauth/authorize?{urlencode(asked)}")
+        (code,) = parse_qs(urlsplit(told).query)["code"]
+        form = {**named, "grant_type": "authorization_code", "code": code, "code_verifier": _VERIFIER}
+        answer = requests.post(f"{self._site}/oauth/token", data=form, timeout=TIMEOUT_SECONDS)
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
 
 
 def _csrf(page: str) -> str:
