@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from oauthflow.views.signed_in import SeeOther
@@ -27,6 +28,7 @@ from ..protocol.errors import InteractionRequiredError, OAuthError
 from .answers import error_page, to_client
 
 
+@csrf_exempt  # only asks; the form that follows is guarded
 @never_cache
 @require_safe
 def authorize(request: HttpRequest) -> HttpResponse:

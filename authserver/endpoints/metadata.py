@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from oauthflow.protocol.scopes import OFFLINE_ACCESS
@@ -22,12 +23,14 @@ _CONFIDENTIAL_METHODS: Final = _AUTH_METHODS[1:]
 _KEPT_SECONDS: Final = 3600
 
 
+@csrf_exempt
 @require_safe
 def authorization_server_metadata(request: HttpRequest) -> JsonResponse:
     """Answer at the one address that our issuer has; below any other path there is nothing. D-08, A-12, AS18."""
     return _document(authorization_server())
 
 
+@csrf_exempt
 @require_safe
 def openid_configuration(request: HttpRequest) -> JsonResponse:
     """The same for clients that ask the OpenID way, with the members without which they refuse to read it. A-05."""
