@@ -9,12 +9,13 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from connections.models import Connection, McpServer
+from connections.models import Connection, McpServer, TokenSet
 from connections.services import connection_for, require_reauthorization
 from oauthflow.flows.request_headers import prepare_request
 from oauthflow.protocol.secret import Secret
 
 from .credentials import Credentials
+from .target import grant_of
 
 FRESH_REFUSED: Final = "fresh_token_refused"
 
@@ -25,6 +26,7 @@ class FoundAccess:
 
     connection_id: UUID
     generation: int
+    grant: str
     credentials: Credentials
 
 
@@ -71,7 +73,12 @@ def find_access(asked: Asked) -> FoundAccess:
     prepared = prepare_request(connection, now=timezone.now(), refused=asked.refused)
     headers = tuple((name, value.reveal()) for name, value in prepared.headers.items())
     credentials = Credentials(headers, prepared.access_token, prepared.dpop)
-    return FoundAccess(connection.pk, before.generation if before else 0, credentials)
+    return FoundAccess(connection.pk, before.generation if before else 0, _grant(connection, before), credentials)
+
+
+def _grant(connection: Connection, before: TokenSet | None) -> str:
+    kept = before or connection.token_set
+    return grant_of(kept.pk, issuer=kept.issuer, subject=connection.upstream_subject) if kept else ""
 
 
 def give_up(connection_id: UUID, *, generation: int) -> bool:

@@ -30,6 +30,8 @@ class GatewayConfiguration:
         idle_seconds: How long the answer to a call may be quiet. Streams that stay open by nature may always be. G-18.
         stream_seconds: How long any stream may live; never past the end of the access token. G13, G-24.
         reading_seconds: How long a client may leave what we sent unread.
+        session_idle_seconds: How long a session of the older revisions is kept that nobody uses. G-12.
+        sessions_of_a_user: How many of them somebody may have; of more, the least recently used ends.
         rights_seconds: How often open streams are asked whether they still may be, where nothing tells of changes. G14.
     """
 
@@ -45,6 +47,8 @@ class GatewayConfiguration:
     idle_seconds: float = 300.0
     stream_seconds: float = 3600.0
     reading_seconds: float = 30.0
+    session_idle_seconds: float = 86_400.0
+    sessions_of_a_user: int = 1000
     rights_seconds: float = 3.0
 
 

@@ -61,6 +61,7 @@ class StoredTarget(NamedTuple):
     connection_id: Any
     connection_status: str
     connection_reason: str
+    upstream_subject: str
     is_use_old: bool
     may_renew: bool
     grant: StoredGrant | None
@@ -76,7 +77,7 @@ _GRANT: Final = """
   CASE WHEN s.resource_mode = 'custom' THEN s.resource ELSE '' END
 """
 _TARGET: Final = """,
-  c.id, c.status, c.reason, c.last_used_at IS NULL OR c.last_used_at <= w.stale,
+  c.id, c.status, c.reason, c.upstream_subject, c.last_used_at IS NULL OR c.last_used_at <= w.stale,
   (k.refresh_token_sealed <> '' OR k.grant_type <> 'authorization_code')
   AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= w.now),
 """

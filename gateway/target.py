@@ -60,6 +60,7 @@ class Target:
         connection_id: Whose access it is; None where the server's own credential, or none, serves everybody.
         generation: Of the token.
         label: Which of several connections was asked for; empty: whichever.
+        grant: Another text after a disconnect, and for another account there; the same when the token is renewed.
     """
 
     server: ServerRow
@@ -67,6 +68,7 @@ class Target:
     connection_id: UUID | None = None
     generation: int = 0
     label: str = ""
+    grant: str = field(default="", repr=False)
 
     @property
     def headers(self) -> Headers:
@@ -101,6 +103,11 @@ class Target:
         except NonceAskedError:
             return True
         return False
+
+
+def grant_of(token_set_id: UUID, *, issuer: str, subject: str) -> str:
+    """Name a grant and the account that gave it, as far as that is known. OpenID Connect Core §5.7."""
+    return "\n".join((token_set_id.hex, issuer, subject))
 
 
 def server_row(stored: StoredServer) -> ServerRow:

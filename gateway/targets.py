@@ -32,7 +32,7 @@ from .by_flows import FRESH_REFUSED, Asked, find_access, give_up
 from .credentials import Credentials, granted_credentials, is_for_this_server
 from .person_needed import NeedsPersonError, Reason, needs_person
 from .statements import SERVER, TARGET, StoredGrant, StoredServer, StoredTarget, server_of, target_of
-from .target import ServerRow, Target, server_row
+from .target import ServerRow, Target, grant_of, server_row
 
 if TYPE_CHECKING:
     from .callers.caller import Caller
@@ -97,9 +97,11 @@ class _Found:
         )
 
     def as_target(self, credentials: Credentials) -> Target:
-        if not self.server.is_oauth or self.stored.grant is None:
+        stored = self.stored.grant
+        if not self.server.is_oauth or stored is None:
             return Target(self.server, credentials, label=self.label)
-        return Target(self.server, credentials, self.connection_id, self.stored.grant.generation, self.label)
+        grant = grant_of(as_uuid(stored.id), issuer=stored.issuer, subject=self.stored.upstream_subject)
+        return Target(self.server, credentials, self.connection_id, stored.generation, self.label, grant)
 
 
 class Targets:
@@ -248,7 +250,7 @@ class Targets:
             access = await self.threads.run(partial(find_access, asked))
         except FlowError as error:
             raise needs_person(error, server=server, connection_id=connection_id, label=label) from error
-        return Target(server, access.credentials, access.connection_id, access.generation, label)
+        return Target(server, access.credentials, access.connection_id, access.generation, label, access.grant)
 
     def _server(self, stored: StoredServer) -> ServerRow:
         """Return it under names; the same object as long as nothing changes."""

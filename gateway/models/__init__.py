@@ -1,5 +1,6 @@
 """What the gateway keeps."""
 
 from .inbound_trust import InboundTrust
+from .legacy_session import LegacySession
 
-__all__ = ["InboundTrust"]
+__all__ = ["InboundTrust", "LegacySession"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.messages import Era, RefusedMessageError, check_headers_without_body, error_body, read_message
+from tests.requirements import requirement
 
 from .posted import META, MODERN, Headers, call, modern_headers, read, refusal
 
@@ -30,9 +31,9 @@ def test_a_modern_call_is_read() -> None:
     assert b" " not in message.body
 
 
+@requirement("G-08")
 @pytest.mark.parametrize("header", [(), *((version(value),) for value in LEGACY)])
 def test_a_legacy_call_is_read_without_a_look_at_mirrored_headers(header: tuple[tuple[str, str], ...]) -> None:
-    """G-08."""
     document = {"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": {"name": "search"}}
     message = read(document, *header, ("Mcp-Method", "tools/list"), ("Mcp-Name", "other"))
     assert (message.era, message.kind, message.name) == (Era.LEGACY, "request", "search")
@@ -88,6 +89,7 @@ def test_what_is_no_message_is_refused(document: object) -> None:
     assert (error.status, error.code) == (400, -32600)
 
 
+@requirement("G-10")
 @pytest.mark.parametrize("id", [None, True, 1.5, 1.0, [], {}, 2**63, -(2**63), 10**30])
 def test_an_id_is_a_text_or_a_whole_number(id: object) -> None:
     error = refusal(PING | {"id": id})
@@ -119,6 +121,7 @@ def test_the_arguments_of_a_tool_may_differ_in_case_only() -> None:
     assert json.loads(read(document).body) == document
 
 
+@requirement("G-10")
 @pytest.mark.parametrize("missing", ["protocolVersion", "clientCapabilities"])
 def test_a_modern_request_without_its_meta_is_refused(missing: str) -> None:
     meta = {name: value for name, value in META.items() if not name.endswith(missing)}
@@ -133,6 +136,7 @@ def test_a_modern_request_needs_no_client_info() -> None:
     assert read(PING | {"params": {"_meta": meta}}, *modern_headers(method="ping", name=None)).era is Era.MODERN
 
 
+@requirement("G-07", "G10")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -158,11 +162,11 @@ def test_a_modern_request_needs_no_client_info() -> None:
     ],
 )
 def test_headers_of_a_modern_request_agree_with_its_body(headers: tuple[tuple[str, str], ...]) -> None:
-    """G-07; A6 G10."""
     error = refusal(call(), *headers)
     assert (error.status, error.code) == (400, -32020)
 
 
+@requirement("G-07")
 @pytest.mark.parametrize(
     ("name", "header"),
     [
@@ -194,13 +198,14 @@ def test_a_name_that_only_the_header_knows_is_refused() -> None:
     assert read(document, *modern_headers(name=None)).name == ""
 
 
+@requirement("G-06")
 def test_unknown_headers_of_parameters_are_not_looked_at() -> None:
-    """G-06."""
     assert read(call(), *modern_headers(), ("Mcp-Param-Region", "=?base64?!?=")).name == "search"
     other = PING | {"method": "tasks/get", "params": {"taskId": "7", "_meta": META}}
     assert read(other, *modern_headers(method="tasks/get", name="7")).name == ""
 
 
+@requirement("G-10")
 def test_a_version_that_nobody_knows_is_named_with_those_that_are() -> None:
     for document in (call(version="v999.0.0"), PING | {"id": 301, "params": call(version="v999.0.0")["params"]}):
         name = "search" if document["method"] == "tools/call" else None
@@ -222,9 +227,9 @@ def test_a_modern_notification_needs_no_more_than_its_version() -> None:
     assert refusal(document | {"params": {"_meta": META}}).code == -32020
 
 
+@requirement("G-21")
 @pytest.mark.parametrize("header", [(), (version("2025-03-26"),)])
 def test_a_batch_of_2025_03_26_is_read(header: tuple[tuple[str, str], ...]) -> None:
-    """G-21."""
     call_a = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a"}}
     message = read([call_a, {"jsonrpc": "2.0", "method": "notifications/progress"}], *header)
     assert (message.kind, message.id, message.method, message.era) == ("batch", None, "", Era.LEGACY)
@@ -232,6 +237,7 @@ def test_a_batch_of_2025_03_26_is_read(header: tuple[tuple[str, str], ...]) -> N
     assert json.loads(message.body)[0] == call_a
 
 
+@requirement("G-21", "G10")
 @pytest.mark.parametrize("value", [*LEGACY[2:], "2024-11-05", MODERN, "v999"])
 def test_other_versions_have_no_batches(value: str) -> None:
     assert refusal([PING], version(value)).code == -32600
@@ -270,7 +276,7 @@ def test_get_and_delete_are_not_modern(value: str) -> None:
     ],
 )
 def test_json_in_utf_8_is_read(content_type: str) -> None:
-    assert read_message(b'{"jsonrpc":"2.0","id":1,"method":"ping"}', headers=Headers(("Content-Type", content_type)))
+    read_message(b'{"jsonrpc":"2.0","id":1,"method":"ping"}', headers=Headers(("Content-Type", content_type)))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.messages import RefusedMessageError
 from gateway.messages.strict_json import read_json
+from tests.requirements import requirement
 
 from .posted import read, refusal
 
@@ -18,6 +19,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, 
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
+@requirement("G10")
 @given(VALUES)
 def test_what_is_forwarded_means_what_was_read(value: Any) -> None:
     for is_ascii in (True, False):
@@ -44,6 +46,7 @@ def test_numbers_and_text_survive(text: str) -> None:
     assert json.loads(read_json(text.encode())[1]) == json.loads(text)
 
 
+@requirement("G10")
 @pytest.mark.parametrize(
     "body",
     [
@@ -59,6 +62,7 @@ def test_what_is_not_strict_json_cannot_be_parsed(body: bytes) -> None:
     assert error.__context__ is None
 
 
+@requirement("G10")
 @pytest.mark.parametrize(
     "body",
     [
@@ -71,6 +75,7 @@ def test_a_name_occurs_once(body: bytes) -> None:
     assert refusal(body).code == -32600
 
 
+@requirement("G10")
 def test_nesting_is_bounded() -> None:
     def nested(depth: int, opening: str, closing: str) -> bytes:
         inner = opening * (depth - 1) + closing * (depth - 1)

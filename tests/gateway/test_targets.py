@@ -261,3 +261,30 @@ def test_the_columns_of_the_rows_have_their_names() -> None:
     assert set(StoredServer._fields) <= {field.attname for field in McpServer._meta.concrete_fields}
     columns = {field.attname for kind in (TokenSet, Connection) for field in kind._meta.concrete_fields}
     assert set(StoredGrant._fields) - columns == {"approved_issuer", "server_url", "accepted_resource"}
+
+
+def grant_of(stage: Stage) -> str:
+    return target_of(play(find(stage.alice))[0]).grant
+
+
+@requirement("H-02")
+def test_a_grant_keeps_its_name_until_it_ends_or_is_of_another_account(stage: Stage) -> None:
+    """What sessions are bound to. G-13."""
+    first = grant_of(stage)
+    stage.expires_in(0)
+    assert grant_of(stage) == grant_of(stage) == first
+    assert TokenSet.objects.get().generation > 1
+    stage.own(upstream_subject="somebody else")
+    second = grant_of(stage)
+    revoke_connection(stage.connection, actor=stage.alice, reason="", now=timezone.now())
+    stage.connect(stage.alice)
+    stage.own(upstream_subject="somebody else")
+    assert len({first, second, grant_of(stage)}) == 3
+
+
+def test_a_grant_without_a_person_has_its_name_from_the_first_call_on(world: World, alice: User) -> None:
+    world.authorization_server.grant_types = ["client_credentials"]
+    robot = {"grant_type": "client_credentials", "client_id": "robot", "client_secret_sealed": Secret("robot-secret")}
+    world.server(gateway_enabled=True, **robot)
+    first, second = play(find(alice), find(alice))
+    assert target_of(first).grant == target_of(second).grant != ""
