@@ -11,6 +11,7 @@ from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
     FlowError,
     GrantRefusedError,
+    InvalidRequestError,
     IssuerChangedError,
     SecretUnreadableError,
 )
@@ -46,7 +47,7 @@ _SENTENCES: Final = {
     Reason.CREDENTIAL_REFUSED: "{server} refuses the credential entered for it. An administrator has to renew it.",
     Reason.INACTIVE: "{server} is switched off. An administrator can switch it on again.",
     Reason.ADMINISTRATOR: "{server} cannot be used at the moment. An administrator has to look.",
-    Reason.DEGRADED: "The access to {server} cannot be renewed at the moment. Try again in a while.",
+    Reason.DEGRADED: "The sign-in service of {server} does not answer as it should. Try again in a while.",
 }
 
 
@@ -79,6 +80,12 @@ class NeedsPersonError(Exception):
         self.message = f"{server.name}: {detail}" if detail else _SENTENCES[reason].format(server=server.name)
         super().__init__(self.message)
 
+    def left_to_administrators(self, detail: str) -> NeedsPersonError:
+        """Return the same where the person who calls cannot help; `detail` is a sentence about the server."""
+        return NeedsPersonError(
+            Reason.ADMINISTRATOR, self.server, connection_id=self.connection_id, label=self.label, detail=detail
+        )
+
 
 def needs_person(
     error: FlowError, *, server: ServerRow, connection_id: UUID | None, label: str = ""
@@ -96,7 +103,7 @@ def needs_person(
     elif error.retryable and not isinstance(error, GrantRefusedError):
         reason = Reason.DEGRADED
         wait = max(1, getattr(error, "retry_after", None) or _WAIT_SECONDS)
-    else:
+    elif not isinstance(error, InvalidRequestError):
         detail = error.message
     return NeedsPersonError(reason, server, connection_id=connection_id, label=label, detail=detail, wait_seconds=wait)
 

@@ -50,7 +50,7 @@ def report_challenge(
         return ChallengeAnswer("give_up")
     if not connection.server.has_sign_in:
         return ChallengeAnswer("give_up")
-    if _fruitless_attempts(connection, challenge, now=now) >= configuration().step_up_limit:
+    if is_asked_in_vain(connection, challenge, now=now):
         return ChallengeAnswer("give_up")
     started = start_authorization(connection, user=user, now=now, challenge=challenge, fresh=True)
     return ChallengeAnswer("authorize", started)
@@ -78,12 +78,13 @@ def _asks_for_more_scope(connection: Connection, challenge: BearerChallenge, *, 
     return bool(parse_scope(challenge.scope))
 
 
-def _fruitless_attempts(connection: Connection, challenge: BearerChallenge, *, now: datetime) -> int:
-    """How often a person has just agreed to all that is asked for now, and the server refuses all the same."""
+def is_asked_in_vain(connection: Connection, challenge: BearerChallenge, *, now: datetime) -> bool:
+    """Whether a person has agreed to all of it often enough just now, and the server refuses all the same. S-09."""
     agreed = AuthorizationRequest.objects.filter(
         connection=connection,
         status=AuthorizationRequest.Status.COMPLETED,
         initiated_at__gt=now - _REMEMBERED,
     )
     challenged = parse_scope(challenge.scope or "")
-    return sum(challenged <= parse_scope(scope) for scope in agreed.values_list("scope", flat=True))
+    agreements = sum(challenged <= parse_scope(scope) for scope in agreed.values_list("scope", flat=True))
+    return agreements >= configuration().step_up_limit
