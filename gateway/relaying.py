@@ -5,18 +5,15 @@ Spec: security notes G05, G13, G16.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from oauthflow.egress.relay_client import RelayedAnswer
 
 from .answers import FailedError
 from .conf import GatewayConfiguration
+from .edited_events import Edit, EditedEvents
 from .exchange import RawHeader
 from .watch import StreamEndedError, UnderWay, Watch
-
-Edit = Callable[[bytes], bytes | None]
-"""Returns what a client gets in place of a JSON message, or None for the message itself."""
 
 _EVENTS: Final = (b"content-type", b"text/event-stream")
 _UNBUFFERED: Final = (b"x-accel-buffering", b"no")
@@ -60,12 +57,13 @@ class Relay:
         """Relay an event stream as it comes, until either side ends it.
 
         Raises:
-            StreamEndedError: A line of it is too long.
+            StreamEndedError: A line of it is too long, or an event that is to be edited.
             FlowError: The server broke off.
         """
         answer, exchange, under_way, watch = self._answer, self._exchange, self._under_way, self._watch
         under_way.received_at = under_way.sent_at = watch.now
         under_way.is_stream = True
+        edited = EditedEvents(edit) if edit is not None else None
         line, tail = 0, b""
         await exchange.begin(answer.status, [_EVENTS, _UNBUFFERED, *headers])
         while piece := await answer.read_piece():
@@ -75,13 +73,20 @@ class Relay:
             line = len(piece) - end - 1 if end >= 0 else line + len(piece)
             if line > self._limits.event_line_bytes:
                 raise StreamEndedError("a line of it is too long")
+            under_way.received_at = watch.now
+            if edited is not None:
+                piece = edited.edited(piece)
+                if edited.held_bytes > self._limits.answer_bytes:
+                    raise StreamEndedError("an event of it is too long")
+                if not piece:
+                    continue
             tail = piece[-4:] if len(piece) > 3 else (tail + piece)[-4:]
             under_way.is_between_events = tail.endswith(_ENDS_OF_EVENT)
-            under_way.received_at = under_way.sent_at = watch.now
+            under_way.sent_at = watch.now
             under_way.is_sending = True
             await exchange.piece(piece)
             under_way.is_sending = False
-        await exchange.finish()
+        await exchange.finish(edited.rest() if edited is not None else b"")
 
     async def _rest(self, piece: bytes) -> bytes:
         parts, length = [piece], len(piece)
