@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -26,6 +27,7 @@ from .metadata import metadata_answer, metadata_url
 from .origins import METHODS, allowing, preflight_answer, require_host, require_origin
 from .paths import Endpoint, read_path
 from .places import Places
+from .rights import Rights
 from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target
 from .watch import StreamEndedError, Watch
 
@@ -66,13 +68,16 @@ class Gateway:
         self._calls = Places(of_a_user=limits.calls_of_a_user, of_all=limits.calls)
         self._streams = Places(of_a_user=limits.streams_of_a_user, of_all=limits.streams)
         self._watch = Watch(limits)
+        self._rights = Rights(self._watch, limits)
         self._client = RelayClient()
         self._forwarding = Forwarding(self._client, watch=self._watch, limits=limits)
         await TARGETS.open()
+        await self._rights.open()
 
     async def close(self) -> None:
         """End what is under way."""
         self.end_streams()
+        await self._rights.close()
         await TARGETS.close()
         await self._client.close()
 
@@ -95,7 +100,7 @@ class Gateway:
         except ClientGoneError:
             pass
         except StreamEndedError as error:
-            _log.info("a stream was ended", reason=str(error))
+            _log.info("a stream was ended", outcome=str(error))
             await exchange.finish()
         except Exception:
             _log.exception("a call failed")
@@ -152,12 +157,27 @@ class Gateway:
             with (
                 places.taken(caller.user_id),
                 self._watch.over(
-                    exchange, seconds=server.timeout_seconds, is_left_to_finish=call.outlives_client
+                    exchange,
+                    seconds=server.timeout_seconds,
+                    is_left_to_finish=call.outlives_client,
+                    still_may=partial(_still_may, call),
                 ) as under_way,
             ):
                 await self._forwarding.forward(call, under_way)
         except NeedsPersonError as error:
             raise FailedError(503, error.message) from error
+
+
+async def _still_may(call: Call) -> bool:
+    """Ask all of it anew, as a new call would."""
+    target = call.target
+    if not await call.caller.is_still_good():
+        return False
+    try:
+        found = await find_target(target.server, caller=call.caller, label=target.label)
+    except (NotServedError, NeedsPersonError):
+        return False
+    return found.connection_id == target.connection_id
 
 
 async def _tell(exchange: Exchange, error: FailedError) -> None:

@@ -17,6 +17,7 @@ from .exchange import ClientGoneError, Exchange
 TICK_SECONDS: Final = 0.25
 HEARTBEAT: Final = b": \n\n"
 """A comment between two events. WHATWG HTML §9.2.6."""
+StillMay = Callable[[], Awaitable[bool]]
 _LATE: Final = "The server did not answer in time."
 
 
@@ -44,9 +45,9 @@ class UnderWay:
         "is_sending", "is_stream", "may_be_quiet", "received_at", "sent_at", "still_may",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, *, deadline: float, is_left_to_finish: bool) -> None:
+    def __init__(self, exchange: Exchange, *, deadline: float, is_left_to_finish: bool, still_may: StillMay) -> None:
         self.exchange, self.deadline, self.is_left_to_finish = exchange, deadline, is_left_to_finish
-        self.still_may: Callable[[], Awaitable[bool]] | None = None
+        self.still_may = still_may
         self.is_stream = self.may_be_quiet = self.is_sending = False
         self.is_between_events = True
         self.received_at = self.sent_at = 0.0
@@ -112,7 +113,9 @@ class Watch:
         self.now = self._loop.time()
 
     @contextmanager
-    def over(self, exchange: Exchange, *, seconds: float, is_left_to_finish: bool) -> Iterator[UnderWay]:
+    def over(
+        self, exchange: Exchange, *, seconds: float, is_left_to_finish: bool, still_may: StillMay
+    ) -> Iterator[UnderWay]:
         """Watch over what happens in the block; it ends with the reason for which it was stopped.
 
         Raises:
@@ -121,7 +124,9 @@ class Watch:
             StreamEndedError: A stream's time is over.
         """
         self._wake()
-        under_way = UnderWay(exchange, deadline=self.now + seconds, is_left_to_finish=is_left_to_finish)
+        under_way = UnderWay(
+            exchange, deadline=self.now + seconds, is_left_to_finish=is_left_to_finish, still_may=still_may
+        )
         self._under_way.add(under_way)
         try:
             yield under_way

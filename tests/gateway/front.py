@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from pytest_django import Settings
 
-from gateway import application, forwarding
+from gateway import application, forwarding, watch
 from gateway.application import Gateway
 from gateway.callers.caller import Caller
 from gateway.challenges import InvalidTokenError, NoTokenError
@@ -128,9 +128,10 @@ class Front:
             transport="streamable_http", status="active", connection_policy="personal",
             grant_type="authorization_code", timeout_seconds=60, version=1, credentials=None,
         )  # fmt: skip
-        self.renewed, self.given_up, self.rights = 0, 0, {"good"}
+        self.renewed, self.given_up, self.asked, self.rights = 0, 0, 0, {"good"}
         self.caller_seconds: float | None = 600.0
-        self.missing: NeedsPersonError | None = None
+        self.missing: Exception | None = None
+        self.connection_id = UUID(int=2)
 
     async def identify(self, authorization: Sequence[bytes], **rest: Any) -> Caller:
         if not authorization:
@@ -142,6 +143,7 @@ class Front:
         return Caller(hash(token), f"user:{token}", "program", frozenset({"mcp:access"}), until, self._is_good)
 
     async def _is_good(self) -> bool:
+        self.asked += 1
         return "good" in self.rights
 
     async def find_server(self, slug: str) -> ServerRow | None:
@@ -162,7 +164,7 @@ class Front:
 
     def _target(self) -> Target:
         headers = (("Authorization", f"Bearer upstream-{self.renewed}"),)
-        return Target(self.server, Credentials(headers), UUID(int=2), self.renewed)
+        return Target(self.server, Credentials(headers), self.connection_id, self.renewed)
 
     def open(
         self, body: bytes = b"", headers: Mapping[str, str | None] | None = None, *, method: str = "POST",
@@ -185,6 +187,14 @@ class Front:
         """Send a request and read its whole answer."""
         return await self.open(*args, **kwargs).end()
 
+    async def looked(self, *, times: int = 3) -> None:
+        """Wait until the watch has looked so often at what is under way."""
+        for _ in range(times):
+            before = self.gateway._watch.now
+            async with asyncio.timeout(5):
+                while self.gateway._watch.now == before:
+                    await asyncio.sleep(0.005)
+
     def change_server(self, **changes: Any) -> None:
         self.server = replace(self.server, **changes)
 
@@ -204,6 +214,7 @@ async def standing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Async
         monkeypatch.setattr(forwarding, "renew", front.renew)
         for name, value in (("open", nothing), ("close", nothing), ("give_up", front.give_up)):
             monkeypatch.setattr(type(TARGETS), name, lambda self, *args, _value=value: _value(*args))
+        monkeypatch.setattr(watch, "TICK_SECONDS", 0.02)
         await front.gateway.open()
         try:
             yield front

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+from collections.abc import Iterator
 
 import pytest
+from aiohttp import web
+from pytest_django import Settings
 
 from tests.requirements import requirement
 
 from .front import LEGACY, MODERN, Front, legacy_call, modern_call
-from .upstream import RESULT, answers, in_turn, streams
+from .upstream import RESULT, Behaviour, answers, in_turn, streams
+
+
+@pytest.fixture
+def refused_port() -> Iterator[int]:
+    """A port that nobody listens on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
 
 SITE_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "same-origin", "cache-control": "no-store"}
 
@@ -57,8 +71,6 @@ async def test_only_allowed_headers_come_back(front: Front) -> None:
 
 @requirement("G-18")
 async def test_events_are_relayed_as_they_come_and_to_the_byte(front: Front) -> None:
-    import asyncio
-
     go_on = asyncio.Event()
     first, second = b'retry: 10\nid: 7\n: note\ndata: {"a":\r\ndata: 1}\n\n', b"event: x\ndata: \xc3\xa4\n\n"
     front.upstream.behave = streams(first, go_on.wait, second)
@@ -96,3 +108,136 @@ async def test_a_refused_token_is_renewed_once_and_the_call_tried_once_more(fron
     assert answer.status not in (401, 403)
     assert answer.header("www-authenticate") is None
     assert b"evil" not in answer.body
+
+
+@requirement("G-05", "S-06")
+async def test_a_403_for_scopes_asks_a_person_and_any_other_is_a_failure_of_the_server(front: Front) -> None:
+    front.upstream.behave = answers(b"evil", status=403, kind="text/html")
+    answer = await front.ask(modern_call(), MODERN)
+    assert (answer.status, answer.json()["id"]) == (502, 1)
+    assert b"evil" not in answer.body
+    challenge = {"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="a b", resource_metadata="https://evil"'}
+    front.upstream.behave = answers(b"evil", status=403, kind="text/html", headers=challenge)
+    answer = await front.ask(modern_call(), MODERN)
+    assert answer.status not in (401, 403)
+    assert b"evil" not in answer.body
+    assert answer.header("www-authenticate") is None
+    assert front.renewed == 0
+
+
+REFUSED = {
+    "redirect": answers(b"", status=302, kind="", headers={"Location": "https://evil.example/"}),
+    "permanent redirect": answers(b"{}", status=308, headers={"Location": "https://evil.example/"}),
+    "not modified": answers(b"", status=304, kind=""),
+    "page": answers(b"<script>evil</script>", kind="text/html"),
+    "page called a result": answers(b"<p>evil", kind="text/html; application/json"),
+    "plain text": answers(b"evil", kind="text/plain"),
+    "no type": answers(b"evil", kind=""),
+    "failure as a page": answers(b"<p>evil", status=500, kind="text/html"),
+    "events that are no answer": answers(b"data: evil\n\n", status=201, kind="text/event-stream"),
+    "packed": answers(b"evil", headers={"Content-Encoding": "gzip"}),
+    "packed unknown": answers(b"evil", headers={"Content-Encoding": "identity, br"}),
+    "too long by its head": answers(b"e" * (10 * 1024 * 1024 + 1)),
+    "a header that is too long": answers(headers={"X-Long": "e" * 9000}),
+}
+
+
+@requirement("G-09", "G05", "G16")
+@pytest.mark.parametrize("behaviour", REFUSED.values(), ids=REFUSED.keys())
+async def test_what_is_no_answer_of_mcp_becomes_a_failure_in_json(front: Front, behaviour: Behaviour) -> None:
+    front.upstream.behave = behaviour
+    answer = await front.ask(modern_call(7), MODERN)
+    assert (answer.status, answer.header("content-type")) == (502, "application/json")
+    assert answer.json()["id"] == 7
+    assert answer.json()["error"]["code"] == -32000
+    assert b"evil" not in answer.body
+    assert answer.header("location") is None
+    assert len(front.upstream.seen) == 1
+
+
+@requirement("G-09")
+@pytest.mark.parametrize("status", [400, 404, 405, 415])
+async def test_a_page_with_a_client_error_loses_the_page_but_not_the_status(front: Front, status: int) -> None:
+    front.upstream.behave = answers(b"<p>evil", status=status, kind="text/html")
+    answer = await front.ask(modern_call(7), MODERN)
+    assert (answer.status, answer.json()["id"]) == (status, 7)
+    assert b"evil" not in answer.body
+
+
+@requirement("G-01")
+@pytest.mark.parametrize(
+    ("method", "status"), [("POST", 202), ("POST", 204), ("DELETE", 200), ("DELETE", 204), ("GET", 405), ("POST", 404)]
+)
+async def test_an_answer_without_a_body_is_relayed_as_its_status(front: Front, method: str, status: int) -> None:
+    front.upstream.behave = answers(b"", status=status, kind="")
+    answer = await front.ask(legacy_call() if method == "POST" else b"", LEGACY, method=method)
+    assert (answer.status, answer.body, answer.header("content-type")) == (status, b"", None)
+    assert [seen.method for seen in front.upstream.seen] == [method]
+
+
+@requirement("G-09")
+async def test_a_server_that_is_away_is_502_and_a_slow_one_504(front: Front, refused_port: int) -> None:
+    front.upstream.behave = streams(asyncio.Event().wait)
+    front.change_server(timeout_seconds=0.3)
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    front.upstream.behave = never
+    answer = await front.ask(modern_call(), MODERN)
+    assert (answer.status, answer.json()["error"]["code"]) == (504, -32000)
+    await asyncio.wait_for(front.upstream.seen[0].left.wait(), 5)
+    front.change_server(url=f"http://127.0.0.1:{refused_port}/mcp", timeout_seconds=60)
+    answer = await front.ask(modern_call(), MODERN)
+    assert (answer.status, answer.json()["id"]) == (502, 1)
+
+
+@requirement("U-01")
+async def test_a_server_inside_that_nobody_allowed_is_not_reached(front: Front, settings: Settings) -> None:
+    settings.EGRESS_ALLOW = []
+    for url in (front.upstream.url, front.upstream.url.replace("127.0.0.1", "localhost")):
+        front.change_server(url=url)
+        answer = await front.ask(modern_call(), MODERN)
+        assert answer.status == 502
+        assert b"127.0.0.1" not in answer.body
+    assert front.upstream.seen == []
+
+
+@requirement("G16")
+async def test_a_long_answer_without_a_length_is_cut(front: Front) -> None:
+    async def behave(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for _ in range(12):
+            await response.write(b" " * 1024 * 1024)
+        return response
+
+    front.upstream.behave = behave
+    answer = await front.ask(modern_call(), MODERN)
+    assert (answer.status, answer.is_whole) == (200, False)
+    assert 10 * 1024 * 1024 < len(answer.body) < 11 * 1024 * 1024
+
+
+async def test_a_long_answer_passes_whole(front: Front) -> None:
+    front.upstream.behave = answers(b'"' + b"x" * (9 * 1024 * 1024) + b'"')
+    answer = await front.ask(modern_call(), MODERN)
+    assert (len(answer.body), answer.is_whole) == (9 * 1024 * 1024 + 2, True)
+    assert answer.header("content-length") == str(len(answer.body))
+
+
+@requirement("G-09")
+async def test_an_answer_that_breaks_off_is_not_made_to_look_whole(front: Front) -> None:
+    async def behave(request: web.Request) -> web.StreamResponse:
+        kind = "text/event-stream" if "events" in request.headers["Accept"] else "application/json"
+        response = web.StreamResponse(headers={"Content-Type": kind})
+        await response.prepare(request)
+        await response.write(b'data: {"jsonrpc"')
+        await asyncio.sleep(0.05)
+        request.transport.abort()
+        return response
+
+    front.upstream.behave = behave
+    for accept in ("application/json", "events"):
+        answer = await front.ask(modern_call(), {**MODERN, "Accept": accept})
+        assert (answer.status, answer.is_whole) == (200, False)
