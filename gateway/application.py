@@ -28,6 +28,8 @@ from .origins import METHODS, allowing, preflight_answer, require_host, require_
 from .paths import Endpoint, read_path
 from .places import Places
 from .rights import Rights
+from .session_headers import SessionHeaders
+from .sessions import Sessions
 from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target
 from .watch import StreamEndedError, Watch
 
@@ -70,8 +72,9 @@ class Gateway:
         self._watch = Watch(limits)
         self._rights = Rights(self._watch, limits)
         self._client = RelayClient()
-        self._forwarding = Forwarding(self._client, watch=self._watch, limits=limits)
         await TARGETS.open()
+        sessions = SessionHeaders(Sessions(limits, threads=TARGETS.threads))
+        self._forwarding = Forwarding(self._client, sessions=sessions, watch=self._watch, limits=limits)
         await self._rights.open()
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from .exchange import Exchange
 from .messages import Era, Message
 from .relaying import Edit, Relay
 from .returned import Kind, kind_of, returned_headers, unexplained
+from .session_headers import SessionHeaders
 from .targets import TARGETS, NeedsPersonError, Reason, Target, renew
 from .watch import UnderWay, Watch
 
@@ -59,8 +60,10 @@ class Call:
 class Forwarding:
     """Sends calls and relays their answers."""
 
-    def __init__(self, client: RelayClient, *, watch: Watch, limits: GatewayConfiguration) -> None:
-        self._client, self._watch, self._limits = client, watch, limits
+    def __init__(
+        self, client: RelayClient, *, sessions: SessionHeaders, watch: Watch, limits: GatewayConfiguration
+    ) -> None:
+        self._client, self._sessions, self._watch, self._limits = client, sessions, watch, limits
 
     async def forward(self, call: Call, under_way: UnderWay) -> None:
         """Send a call, and relay the answer to its end.
@@ -102,14 +105,16 @@ class Forwarding:
 
     async def _sent(self, call: Call) -> RelayedAnswer:
         exchange, target = call.exchange, call.target
-        headers = exchange.headers.forwarded(with_session=call.era is Era.LEGACY)
-        body = call.message.body if call.message is not None else None
+        headers = exchange.headers.forwarded(resumable=call.era is Era.LEGACY)
+        if session := await self._sessions.name_for_server(call):
+            headers.append(("Mcp-Session-Id", session))
         headers += target.headers
+        body = call.message.body if call.message is not None else None
         return await self._client.send(exchange.method, target.server.url, headers=headers, body=body)
 
     async def _relay(self, call: Call, answer: RelayedAnswer, under_way: UnderWay) -> None:
         kind = kind_of(answer)
-        headers = returned_headers(answer, kind=kind, with_session=call.era is Era.LEGACY)
+        headers = returned_headers(answer, kind=kind) + await self._sessions.of_answer(call, answer)
         relay = Relay(answer, under_way=under_way, watch=self._watch, limits=self._limits)
         if kind is Kind.EVENTS:
             under_way.deadline = self._watch.now + self._seconds_of_stream(call.caller)

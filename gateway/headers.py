@@ -10,10 +10,17 @@ from .answers import BadRequestError
 
 _MCP: Final = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name"})
 _FORWARDED: Final = _MCP | {b"accept", b"content-type"}
-_OF_SESSIONS: Final = frozenset({b"mcp-session-id", b"last-event-id"})
+_RESUMABLE: Final = _FORWARDED | {b"last-event-id"}
 _PARAMETER: Final = b"mcp-param-"
 _PRINTABLE: Final = re.compile(rb"[\t\x20-\x7e]*")
-_AT_MOST_ONCE: Final = _MCP | _OF_SESSIONS | {b"host", b"origin", b"content-type", b"content-length"}
+_AT_MOST_ONCE: Final = _MCP | {
+    b"mcp-session-id",
+    b"last-event-id",
+    b"host",
+    b"origin",
+    b"content-type",
+    b"content-length",
+}
 # A front server or framework that takes "_" for "-" would read these as what they resemble.
 _RESEMBLED: Final = _AT_MOST_ONCE | {
     b"authorization", b"cookie", b"connection", b"transfer-encoding", b"proxy-authorization", b"forwarded",
@@ -54,16 +61,16 @@ class Headers:
             if b"_" in name and _is_disguised(name):
                 raise BadRequestError("A header with an underscore resembles another one.")
 
-    def forwarded(self, *, with_session: bool) -> list[tuple[str, str]]:
-        """Return what the server gets of a client's headers; credentials are not among them.
+    def forwarded(self, *, resumable: bool) -> list[tuple[str, str]]:
+        """Return what the server gets of a client's headers; neither credentials nor sessions are among them.
 
         Args:
-            with_session: Whether the revision knows sessions. G-14.
+            resumable: Whether the revision can go on after an event that was seen. G-14.
 
         Raises:
             BadRequestError: A value is not printable ASCII. MCP 2026-07-28 encodes all others.
         """
-        allowed = _FORWARDED | _OF_SESSIONS if with_session else _FORWARDED
+        allowed = _RESUMABLE if resumable else _FORWARDED
         chosen = [header for header in self._all if header[0] in allowed or header[0].startswith(_PARAMETER)]
         if not all(_PRINTABLE.fullmatch(value) for _, value in chosen):
             raise BadRequestError("A header has a value that is not printable ASCII.")

@@ -19,7 +19,6 @@ _PASSED: Final = (
     ("Mcp-Protocol-Version", b"mcp-protocol-version", re.compile(r"[0-9A-Za-z.-]{1,40}")),
     ("Retry-After", b"retry-after", re.compile(r"[0-9]{1,6}")),
 )
-_SESSION: Final = ("Mcp-Session-Id", b"mcp-session-id", re.compile(r"[\x21-\x7e]{1,256}"))
 
 
 class Kind(Enum):
@@ -55,16 +54,10 @@ def kind_of(answer: RelayedAnswer) -> Kind:
     raise FailedError(502, "The server's answer is neither JSON nor a stream of events.")
 
 
-def returned_headers(answer: RelayedAnswer, *, kind: Kind, with_session: bool) -> list[RawHeader]:
-    """Return the headers that the client gets.
-
-    Args:
-        answer: Of the server.
-        kind: Of the answer.
-        with_session: Whether the revision knows sessions. G-14.
-    """
+def returned_headers(answer: RelayedAnswer, *, kind: Kind) -> list[RawHeader]:
+    """Return the headers that the client gets of any answer of this kind."""
     headers = [NO_STORE] if kind in (Kind.EVENTS, Kind.NOTHING) else [JSON, NO_STORE]
-    for name, ours, pattern in (*_PASSED, _SESSION) if with_session else _PASSED:
+    for name, ours, pattern in _PASSED:
         value = answer.header(name)
         if value and pattern.fullmatch(value):
             headers.append((ours, value.encode("ascii")))

@@ -117,6 +117,25 @@ class Client:
         self._may_write.clear()
 
 
+class FakeSessions:
+    """In memory, with names that show what they are."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.kept: dict[bytes, tuple[str, str]] = {}
+
+    async def bind(self, upstream_id: str, *, caller: Caller, target: Target) -> bytes:
+        ours = f"ours-{len(self.kept)}".encode()
+        self.kept[ours] = caller.subject, upstream_id
+        return ours
+
+    async def upstream_id(self, session_id: bytes, *, caller: Caller, target: Target) -> str | None:
+        subject, upstream_id = self.kept.get(session_id, ("", ""))
+        return upstream_id if subject == caller.subject else None
+
+    async def forget(self, session_id: bytes) -> None:
+        del self.kept[session_id]
+
+
 class Front:
     """Asks the gateway; `targets` is what the server's credentials are, one after the other."""
 
@@ -130,6 +149,7 @@ class Front:
         )  # fmt: skip
         self.renewed, self.given_up, self.asked, self.rights = 0, 0, 0, {"good"}
         self.caller_seconds: float | None = 600.0
+        self.sessions = FakeSessions()
         self.missing: Exception | None = None
         self.connection_id = UUID(int=2)
 
@@ -212,6 +232,8 @@ async def standing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Async
         for name in ("find_server", "find_target", "identify"):
             monkeypatch.setattr(application, name, getattr(front, name))
         monkeypatch.setattr(forwarding, "renew", front.renew)
+        monkeypatch.setattr(application, "Sessions", lambda *args, **kwargs: front.sessions)
+        monkeypatch.setattr(TARGETS, "threads", None, raising=False)
         for name, value in (("open", nothing), ("close", nothing), ("give_up", front.give_up)):
             monkeypatch.setattr(type(TARGETS), name, lambda self, *args, _value=value: _value(*args))
         monkeypatch.setattr(watch, "TICK_SECONDS", 0.02)

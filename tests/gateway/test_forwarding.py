@@ -61,7 +61,7 @@ async def test_only_allowed_headers_come_back(front: Front) -> None:
     answer = await front.ask(legacy_call(), LEGACY)
     found = dict(answer.headers)
     assert len(found) == len(answer.headers)
-    assert (found.pop("mcp-session-id"), found.pop("mcp-protocol-version")) == ("s-1", "2025-11-25")
+    assert (found.pop("mcp-session-id"), found.pop("mcp-protocol-version")) == ("ours-0", "2025-11-25")
     assert found.items() >= SITE_HEADERS.items()
     assert not {"evil", "public", "/secret", "x"} & set(found.values())
     assert not found.keys() & ({name.lower() for name in hostile} - {"content-security-policy", "cache-control"})
@@ -241,3 +241,35 @@ async def test_an_answer_that_breaks_off_is_not_made_to_look_whole(front: Front)
     for accept in ("application/json", "events"):
         answer = await front.ask(modern_call(), {**MODERN, "Accept": accept})
         assert (answer.status, answer.is_whole) == (200, False)
+
+
+@requirement("G-11", "G-12", "G08")
+async def test_a_session_goes_by_another_name_and_belongs_to_who_began_it(front: Front) -> None:
+    begun = answers(headers={"Mcp-Session-Id": "its own"})
+    front.upstream.behave = begun
+    assert (await front.ask(legacy_call(method="initialize"), LEGACY)).header("mcp-session-id") is None
+    front.upstream.behave = begun = answers(headers={"Mcp-Session-Id": "its-own"})
+    ours = (await front.ask(legacy_call(method="initialize"), LEGACY)).header("mcp-session-id")
+    assert ours == "ours-0"
+    assert front.upstream.seen[-1].header("Mcp-Session-Id") is None
+    within = {**LEGACY, "Mcp-Session-Id": ours}
+    assert (await front.ask(legacy_call(), within)).header("mcp-session-id") == ours
+    assert front.upstream.seen[-1].header("Mcp-Session-Id") == "its-own"
+    asked = len(front.upstream.seen)
+    for headers in ({**within, "Authorization": "Bearer bob"}, {**within, "Mcp-Session-Id": "its-own"}):
+        answer = await front.ask(legacy_call(3), headers)
+        assert (answer.status, answer.json()["id"], answer.header("mcp-session-id")) == (404, 3, None)
+    assert len(front.upstream.seen) == asked
+    assert (await front.ask(modern_call(), {**MODERN, "Mcp-Session-Id": ours})).header("mcp-session-id") is None
+    assert front.upstream.seen[-1].header("Mcp-Session-Id") is None
+
+
+@requirement("G-11")
+@pytest.mark.parametrize(("method", "status"), [("DELETE", 200), ("DELETE", 204), ("POST", 404)])
+async def test_a_session_that_is_over_is_forgotten(front: Front, method: str, status: int) -> None:
+    front.upstream.behave = answers(headers={"Mcp-Session-Id": "its-own"})
+    await front.ask(legacy_call(method="initialize"), LEGACY)
+    front.upstream.behave = answers(b"", status=status, kind="")
+    headers = {**LEGACY, "Mcp-Session-Id": "ours-0"}
+    assert (await front.ask(legacy_call() if method == "POST" else b"", headers, method=method)).status == status
+    assert front.sessions.kept == {}

@@ -17,8 +17,8 @@ SECRETS = (
 )  # fmt: skip
 
 
-def _forwarded(*raw: tuple[str, str], with_session: bool = True) -> list[tuple[str, str]]:
-    return Headers([(name.encode(), value.encode()) for name, value in raw]).forwarded(with_session=with_session)
+def _forwarded(*raw: tuple[str, str], resumable: bool = True) -> list[tuple[str, str]]:
+    return Headers([(name.encode(), value.encode()) for name, value in raw]).forwarded(resumable=resumable)
 
 
 @requirement("G-04", "G-11", "T-06")
@@ -34,14 +34,14 @@ def test_what_mcp_needs_goes_on_untouched() -> None:
         ("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "=?base64?w6Q=?="),
         ("mcp-param-region", "eu west"), ("mcp-param-my_odd.name~", "=?base64?AA==?="),
     ]  # fmt: skip
-    assert _forwarded(*sent, with_session=False) == sent
+    assert _forwarded(*sent, resumable=False) == sent
 
 
 @requirement("G-11", "G-14")
-def test_sessions_exist_in_the_older_revisions_only() -> None:
-    sent = [("mcp-session-id", "abc"), ("last-event-id", "7")]
-    assert _forwarded(*sent, with_session=True) == sent
-    assert _forwarded(*sent, with_session=False) == []
+def test_streams_can_be_resumed_in_the_older_revisions_only() -> None:
+    sent = ("mcp-session-id", "abc"), ("last-event-id", "7")
+    assert _forwarded(*sent, resumable=True) == [("last-event-id", "7")]
+    assert _forwarded(*sent, resumable=False) == []
 
 
 def test_a_nominated_header_is_neither_removed_nor_passed() -> None:
