@@ -19,7 +19,8 @@ def _edited(*pieces: bytes) -> list[bytes]:
 
 @requirement("G-18")
 def test_what_needs_no_change_passes_to_the_byte() -> None:
-    stream = b': note\n\nretry: 10\nid: 7\r\ndata: {"a":\r\ndata:1}\r\n\r\ndata\r\revent: x\ndata:  \xc3\xa4\n\n\n\ndata: end'
+    head = b': note\n\nretry: 10\nid: 7\r\ndata: {"a":\r\ndata:1}\r\n\r\n'
+    stream = head + b"data\r\revent: x\ndata:  \xc3\xa4\n\n\n\ndata: end"
     assert b"".join(_edited(stream)) == stream
     assert b"".join(_edited(*(stream[at : at + 1] for at in range(len(stream))))) == stream
 
