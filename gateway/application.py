@@ -16,6 +16,7 @@ from audit.correlation import begin_correlation, correlation_id
 from oauthflow.egress.relay_client import RelayClient
 
 from .answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
+from .callers.bearer import refuse_token_in_query
 from .callers.caller import Caller
 from .callers.identify import identify
 from .challenges import ChallengeError, challenge_answer
@@ -118,7 +119,7 @@ class Gateway:
         if endpoint is None or server is None:
             raise NotServedError
         if endpoint.is_metadata:
-            await exchange.answer(metadata_answer(server, method=exchange.method))
+            await exchange.answer(await metadata_answer(server, method=exchange.method))
             return
         origin = require_origin(exchange.headers)
         exchange.added += allowing(origin)
@@ -132,6 +133,7 @@ class Gateway:
     async def _serve(self, exchange: Exchange, server: ServerRow) -> None:
         """Find out who asks for what; refusals are in the words of OAuth and of JSON-RPC."""
         try:
+            refuse_token_in_query(exchange.query)
             caller = await identify(exchange.headers.get_all(b"authorization"), server=server)
             era, message = await self._read(exchange)
             await self._call(exchange, era, message, caller=caller, server=server)

@@ -22,6 +22,7 @@ class Exchange:
 
     Attributes:
         method: Of the request.
+        query: Of its address; never forwarded.
         headers: Of the request.
         message_id: Of the JSON-RPC request, once that is known. G-10.
         added: Headers that every answer gets; a part of the flow may add to them before the answer begins.
@@ -30,12 +31,24 @@ class Exchange:
         is_whole: Whether the answer has come to its end.
     """
 
-    __slots__ = ("_send", "added", "headers", "is_whole", "message_id", "method", "receive", "sent_bytes", "status")
+    __slots__ = (
+        "_send",
+        "added",
+        "headers",
+        "is_whole",
+        "message_id",
+        "method",
+        "query",
+        "receive",
+        "sent_bytes",
+        "status",
+    )
 
     def __init__(
         self, scope: Mapping[str, Any], receive: Receive, send: Send, *, added: Sequence[RawHeader] = ()
     ) -> None:
         self.method: str = scope["method"]
+        self.query: bytes = scope.get("query_string", b"")
         self.headers = Headers(scope["headers"])
         self.message_id: str | int | None = None
         self.added = list(added)

@@ -6,9 +6,10 @@ from typing import Final
 
 from django.conf import settings
 
-from authserver.resources import GATEWAY_SCOPE, gateway_resource
+from authserver.resources import gateway_resource
 
 from .answers import Answer, FailedError, json_answer
+from .callers.trusts import trust_of
 from .paths import METADATA_PREFIX
 from .targets import ServerRow
 
@@ -20,7 +21,7 @@ def metadata_url(slug: str) -> str:
     return f"{settings.PUBLIC_URL}{METADATA_PREFIX}{slug}"
 
 
-def metadata_answer(server: ServerRow, *, method: str) -> Answer:
+async def metadata_answer(server: ServerRow, *, method: str) -> Answer:
     """Answer with the document, for any page. `resource` is character by character the address that clients use.
 
     Raises:
@@ -30,10 +31,11 @@ def metadata_answer(server: ServerRow, *, method: str) -> Answer:
     """
     if method not in ("GET", "HEAD"):
         raise FailedError(405, "Use GET.", headers=((b"allow", b"GET"),))
+    trust = await trust_of(server)
     document = {
         "resource": gateway_resource(server.slug),
-        "authorization_servers": [settings.PUBLIC_URL],
-        "scopes_supported": [GATEWAY_SCOPE],
+        "authorization_servers": [trust.authorization_server],
+        "scopes_supported": sorted(trust.needed),
         "bearer_methods_supported": ["header"],
         "resource_name": server.name,
     }

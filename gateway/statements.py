@@ -27,6 +27,7 @@ class StoredServer(NamedTuple):
     request_timeout_seconds: int
     header_name: str
     static_credential_sealed: str
+    trust_version: str
 
 
 class StoredGrant(NamedTuple):
@@ -69,7 +70,8 @@ class StoredTarget(NamedTuple):
 
 _SERVER: Final = """
   s.id, s.slug, s.name, s.url, s.auth_type, s.transport, s.status, s.connection_policy, s.grant_type,
-  s.request_timeout_seconds, s.header_name, s.static_credential_sealed
+  s.request_timeout_seconds, s.header_name, s.static_credential_sealed,
+  COALESCE((SELECT CAST(i.version AS text) FROM gateway_inboundtrust i WHERE i.server_id = s.id), '')
 """
 _GRANT: Final = """
   k.id, k.connection_id, k.generation, k.access_token_sealed, k.token_type, k.issuer, k.resource,

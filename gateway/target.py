@@ -24,6 +24,7 @@ class ServerRow:
     Attributes:
         version: Another number after each change of what stands here; known to this process only.
         credentials: Of a server that does not use OAuth; None where they do not open, and for OAuth.
+        trust_version: Of its `gateway.models.InboundTrust`; empty where it takes our tokens only.
     """
 
     id: UUID
@@ -38,6 +39,7 @@ class ServerRow:
     timeout_seconds: int
     version: int
     credentials: Credentials | None = field(repr=False)
+    trust_version: str = ""
 
     @property
     def is_oauth(self) -> bool:
@@ -125,6 +127,7 @@ def server_row(stored: StoredServer) -> ServerRow:
         timeout_seconds=stored.request_timeout_seconds,
         version=hash(stored),
         credentials=_own_credentials(stored),
+        trust_version=stored.trust_version,
     )
 
 

@@ -143,7 +143,7 @@ class Targets:
         kept = self._servers.get(slug)
         if kept is not None and monotonic() - kept.seen_at < _SERVER_SECONDS:
             return kept.server
-        row = await self._ask(SERVER, slug)
+        row = await self.ask(SERVER, slug)
         return self._server(server_of(row)) if row else None
 
     async def find_target(self, server: ServerRow, *, caller: Caller, label: str = "") -> Target:
@@ -200,7 +200,7 @@ class Targets:
     async def _look(self, server: ServerRow, *, caller: Caller, label: str) -> _Found:
         """Ask anew; on every call, so that nothing that was ended meanwhile is used."""
         now = datetime.now(UTC)
-        row = await self._ask(TARGET, server.id, caller.user_id, label, now, now - USE_IS_OLD_AFTER)
+        row = await self.ask(TARGET, server.id, caller.user_id, label, now, now - USE_IS_OLD_AFTER)
         if row is None:
             self._servers.pop(server.slug, None)
             raise NotServedError
@@ -261,7 +261,12 @@ class Targets:
             self._servers.pop(next(iter(self._servers)))
         return server
 
-    async def _ask(self, question: Question, *asked: object) -> Row | None:
+    async def ask(self, question: Question, *asked: object) -> Row | None:
+        """Return the answer of the database, as it is at this moment.
+
+        Raises:
+            BusyError: It does not answer.
+        """
         try:
             return await self._asker.ask(question, *asked)
         except UNANSWERED as error:

@@ -64,7 +64,7 @@ _DISCOVERY: Final = {
         "AZ", "Servers may go without authorization; stdio servers take credentials from outside OAuth."
     ),
     "D-01": _of_gateway("AZ", "A protected server publishes protected-resource metadata."),
-    "D-02": _of_gateway("ASD", "That metadata names at least one authorization server."),
+    "D-02": Requirement("ASD", "That metadata names at least one authorization server."),
     "D-03": _of_gateway("ASD", "It is found by the 401 challenge or at a well-known address; ours offers both."),
     "D-04": Requirement("AZ", "The client finds the authorization server through protected-resource metadata."),
     "D-05": Requirement("ASD", "The challenge's address goes first, else the path-inserted one, else the root."),
@@ -136,16 +136,16 @@ _AUTHORIZATION: Final = {
 }
 
 _SCOPES: Final = {
-    "S-01": _of_gateway("AZ", "The 401 challenge names the scope."),
+    "S-01": Requirement("AZ", "The 401 challenge names the scope."),
     "S-02": Requirement("AZ", "The challenge's scopes decide, whatever scopes_supported lists."),
     "S-03": Requirement("AZ", "First choice of scopes: the challenge's, else all of the metadata's, else none sent."),
     "S-04": _of_gateway("AZ", "Challenges are built consistently."),
-    "S-05": _of_gateway("AZ", "Too little scope is a 403 with insufficient_scope, scope and resource_metadata."),
-    "S-06": _of_gateway("AZ", "One challenge names all scopes of the operation."),
+    "S-05": Requirement("AZ", "Too little scope is a 403 with insufficient_scope, scope and resource_metadata."),
+    "S-06": Requirement("AZ", "One challenge names all scopes of the operation."),
     "S-07": Requirement("AZ", "On insufficient_scope a client that acts for a person steps up."),
     "S-08": Requirement("AZ", "A step-up asks for what was asked before together with what is challenged."),
     "S-09": Requirement("AZ", "Step-ups are few, then the failure is final."),
-    "S-10": _of_gateway("AZ", "A broad scope satisfies the narrow ones it implies."),
+    "S-10": Requirement("AZ", "A broad scope satisfies the narrow ones it implies."),
     "S-11": _of_gateway("AZ", "offline_access is in neither the challenge nor the protected-resource metadata."),
     "S-12": Requirement("AZ", "offline_access is asked for only where the authorization server lists it."),
     "S-13": _of_gateway("SBP", "The published scopes are a minimal baseline without wildcards."),
@@ -158,7 +158,7 @@ _TOKENS: Final = {
     "T-04": Requirement("AZ", "Only tokens issued for this resource are accepted."),
     "T-05": Requirement("AZ", "No other token is accepted or passed on."),
     "T-06": _of_gateway("SC", "The inbound token is not forwarded upstream."),
-    "T-07": _of_gateway("AZ", "401 for tokens, 403 for scopes, 400 for malformed requests."),
+    "T-07": Requirement("AZ", "401 for tokens, 403 for scopes, 400 for malformed requests."),
     "T-08": Requirement("SC", "Tokens are encrypted at rest and absent from logs."),
     "T-09": Requirement("SC", "Access tokens are short-lived."),
     "T-10": Requirement("SC", "Refresh tokens of public clients rotate."),
@@ -257,7 +257,7 @@ _OF_THE_SECURITY_NOTES: Final = {
 _OF_THE_TRANSPORT: Final = {
     "G-01": _of_gateway("SH", "Each server has one address that takes POST, and GET and DELETE of older clients."),
     "G-02": _of_gateway("SH", "A page of a foreign origin gets 403; allowed ones can read what they need."),
-    "G-03": _of_gateway("AZ", "Each request is authenticated, whatever its method or era."),
+    "G-03": Requirement("AZ", "Each request is authenticated, whatever its method or era."),
     "G-04": _of_gateway("SC", "No inbound credential or hop-by-hop header goes to the server."),
     "G-05": _of_gateway("AZ", "No refusal or challenge of the server's own comes back; one renewal, one retry."),
     "G-06": _of_gateway("SH", "Headers for arguments of tools are forwarded untouched."),
@@ -284,7 +284,7 @@ _OF_THE_TRANSPORT: Final = {
 
 _OF_THE_GATEWAY: Final = {
     "G01": _of_gateway("A6", "What goes out is made of a list of allowed headers and the person's own upstream token."),
-    "G02": _of_gateway("A6", "A foreign, expired or missing token is refused, and the server hears nothing."),
+    "G02": Requirement("A6", "A foreign, expired or missing token is refused, and the server hears nothing."),
     "G03": _of_gateway("A6", "No challenge of a server reaches a client."),
     "G04": _of_gateway("A6", "A request that two readers may read differently is refused, and the connection closed."),
     "G05": _of_gateway("A6", "What comes back is made of a list of allowed headers; no redirect, no page."),

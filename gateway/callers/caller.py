@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+StillGood = Callable[[], Awaitable[bool]]
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -12,8 +14,8 @@ class Caller:
 
     Attributes:
         user_id: Whose connections and rights.
-        subject: Stable and unlike every other's, to bind sessions to: `user:…`, a service account's client id, or
-            `external:<issuer>#<sub>`. AS19.
+        subject: Stable and unlike every other's, to bind sessions to: `user:…`, a service account's client id,
+            `external:<issuer>#<sub>` or `api-token:<id>`. AS19.
         client_id: The program; of an API token its name; empty where that is not known.
         scopes: What the credential may do.
         expires_at: Unix seconds; None for a credential without an end. Streams end then.
@@ -25,4 +27,4 @@ class Caller:
     client_id: str
     scopes: frozenset[str]
     expires_at: float | None
-    is_still_good: Callable[[], Awaitable[bool]]
+    is_still_good: StillGood

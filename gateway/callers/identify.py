@@ -1,53 +1,101 @@
-"""Who calls: by a token of ours. RFC 6750, RFC 9068. G-03."""
+"""Who calls: by a token of ours, by one of the issuer that the server trusts, or by a personal API token. G-03."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from authserver import tokens
-from authserver.resources import GATEWAY_SCOPE, gateway_resource
+from connections.models.api_token import PREFIX
+from gateway.answers import FailedError
+from gateway.challenges import ChallengeError, InsufficientScopeError, InvalidTokenError
+from gateway.targets import TARGETS, find_server
 
-from ..challenges import ChallengeError, InsufficientScopeError, InvalidTokenError
+from .api_tokens import caller_of_api_token
 from .bearer import bearer_token
-from .caller import Caller
+from .caller import Caller, StillGood
+from .external_tokens import EXTERNAL_TOKENS
+from .people import person_of
+from .statements import RIGHT
+from .trusts import Trust, trust_of
 
 if TYPE_CHECKING:
-    from ..targets import ServerRow
+    from gateway.targets import ServerRow
 
-_NEEDED = frozenset({GATEWAY_SCOPE})
+_NOBODY: Final = "The access token stands for nobody who may be here."
 
 
 async def identify(authorization: Sequence[bytes], *, server: ServerRow) -> Caller:
     """Return who calls.
 
+    Whether they are active, and may use the server, is asked on every call together with what they have there
+    (`gateway.targets`).
+
+    Args:
+        authorization: All values of the Authorization header.
+        server: That is called, as the database has it now.
+
     Raises:
         ChallengeError: No token, several, or not a good one; told with all scopes that the call needs.
+        IssuerUnavailableError: Nobody knows whether the token is good.
+
+    Spec: RFC 6750 §2.1, §3.1; RFC 9068 §4; RFC 7662. G-03, S-01, S-05, S-06, S-10, T-03 to T-05, T-07, G02.
     """
+    trust = await trust_of(server)
     try:
-        return await _caller(bearer_token(authorization), gateway_resource(server.slug))
+        token = bearer_token(authorization)
+        return await _caller(token, trust=trust, is_still_good=partial(_is_still_good, token, server.slug))
     except ChallengeError as error:
-        error.scopes = error.scopes or _NEEDED
+        error.scopes = error.scopes or trust.needed
         raise
 
 
-async def _caller(token: str, audience: str) -> Caller:
+async def _caller(token: str, *, trust: Trust, is_still_good: StillGood) -> Caller:
+    # Ours never leaves: an issuer that is asked about tokens would get to know it.
+    if token.startswith(PREFIX):
+        if not trust.allow_api_tokens:
+            raise InvalidTokenError("This server takes no API tokens.")
+        return await caller_of_api_token(token, is_still_good=is_still_good)
+    if trust.is_external:
+        return await _caller_of_others(token, trust=trust, is_still_good=is_still_good)
+    return await _caller_of_ours(token, trust=trust, is_still_good=is_still_good)
+
+
+async def _caller_of_ours(token: str, *, trust: Trust, is_still_good: StillGood) -> Caller:
     try:
-        found = await tokens.averify(token, audience=audience)
+        found = await tokens.averify(token, audience=trust.audience)
     except tokens.InvalidTokenError as error:
         raise InvalidTokenError(error.description) from None
     if found.user_id is None:
-        raise InvalidTokenError("This token stands for nobody who may be here.")
-    if not found.scopes >= _NEEDED:
-        raise InsufficientScopeError("The access token lacks a scope that this call needs.")
-    good = partial(_is_still_good, token, audience)
-    return Caller(found.user_id, found.subject, found.client_id, found.scopes, found.expires_at, good)
+        raise InvalidTokenError(_NOBODY)
+    _require_scope(found.scopes, trust=trust)
+    return Caller(found.user_id, found.subject, found.client_id, found.scopes, found.expires_at, is_still_good)
 
 
-async def _is_still_good(token: str, audience: str) -> bool:
-    try:
-        await _caller(token, audience)
-    except ChallengeError:
+async def _caller_of_others(token: str, *, trust: Trust, is_still_good: StillGood) -> Caller:
+    found = await EXTERNAL_TOKENS.read(token, trust=trust)
+    user_id = await person_of(found, trust=trust)
+    if user_id is None:
+        raise InvalidTokenError(_NOBODY)
+    _require_scope(found.scopes, trust=trust)
+    subject = f"external:{found.issuer}#{found.subject}"
+    return Caller(user_id, subject, found.client_id, found.scopes, found.expires_at, is_still_good)
+
+
+def _require_scope(held: frozenset[str], *, trust: Trust) -> None:
+    """All that is needed, or one scope that an administrator says implies it. S-10."""
+    if not (held >= trust.needed or held & trust.broader):
+        raise InsufficientScopeError("The access token lacks a scope that this call needs.", scopes=trust.needed)
+
+
+async def _is_still_good(token: str, slug: str) -> bool:
+    """Ask all of it anew, as a new call would; what nobody can say ends a stream as well. G14, G-24."""
+    server = await find_server(slug)
+    if server is None:
         return False
-    return True
+    try:
+        caller = await _caller(token, trust=await trust_of(server), is_still_good=partial(_is_still_good, token, slug))
+    except (ChallengeError, FailedError):
+        return False
+    return await TARGETS.ask(RIGHT, server.id, caller.user_id) is not None

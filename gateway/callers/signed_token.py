@@ -31,6 +31,7 @@ LONGEST_SIGNED_TOKEN: Final = 8192
 PublicKey = RSAKey | ECKey | OKPKey
 KeyFinder = Callable[[str | None, str], PublicKey]
 
+_ALLOWED: Final = frozenset(ALGORITHMS)
 _PART: Final = re.compile(r"[A-Za-z0-9_-]+")
 _TYPES: Final = frozenset({"at+jwt", "application/at+jwt"})
 _PLAIN_TYPES: Final = frozenset({"jwt", "application/jwt", ""})
@@ -68,9 +69,8 @@ def signed_key_id(token: str, *, rules: SignatureRules) -> tuple[str | None, str
         raise InvalidTokenError("The access token is not one that is taken here.")
     header = _object(parts[0])
     algorithm, kid = header.get("alg"), header.get("kid")
-    if algorithm not in rules.algorithms or algorithm not in ALGORITHMS or header.keys() & _REFUSED_HEADERS:
-        raise InvalidTokenError("The access token is signed in a way that is not taken here.")
-    if kid is not None and not isinstance(kid, str):
+    is_text = isinstance(algorithm, str) and isinstance(kid, str | None)
+    if not is_text or algorithm not in rules.algorithms & _ALLOWED or header.keys() & _REFUSED_HEADERS:
         raise InvalidTokenError("The access token is signed in a way that is not taken here.")
     kind = str(header.get("typ", "")).lower()
     if kind not in _TYPES and not (rules.accept_plain_jwt and kind in _PLAIN_TYPES):

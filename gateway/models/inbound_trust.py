@@ -169,6 +169,8 @@ class InboundTrust(models.Model):
                 problems[field] = f"These scopes are not valid: {error.detail or error.message}"
         if not self.scope.strip():
             problems["scope"] = "A token without any scope is good for nothing here; name one."
+        elif "offline_access" in self.scope.split():
+            problems["scope"] = "offline_access is between a program and its issuer; no call needs it."
         return problems
 
     def _has_known_algorithms(self) -> bool:

@@ -35,7 +35,7 @@ async def test_a_call_reaches_the_server_with_the_persons_own_token_and_allowed_
         "X-Real-IP": "1.2.3.4", "X-Api-Key": "k", "DPoP": "x", "Connection": "mcp-method, authorization",
         "Mcp-Session-Id": "of-another-era", "User-Agent": "me", "Accept-Encoding": "gzip",
     }  # fmt: skip
-    answer = await front.ask(modern_call(), {**MODERN, **hostile, "Mcp-Param-City": "Oslo"}, query=b"access_token=x")
+    answer = await front.ask(modern_call(), {**MODERN, **hostile, "Mcp-Param-City": "Oslo"}, query=b"secret=x")
     assert (answer.status, answer.body) == (200, RESULT)
     (seen,) = front.upstream.seen
     assert (seen.method, seen.path) == ("POST", "/mcp")

@@ -1,0 +1,110 @@
+"""Tokens of other issuers: verified or asked about once, then known by their SHA-256 for a while."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gateway.challenges import InvalidTokenError
+
+from .claims import ExternalToken
+from .introspected_token import introspect, read_introspection
+from .issuer_keys import KEYS
+from .issuer_requests import REQUESTS
+from .signed_token import SignatureRules, has_ended, read_signed_token, signed_key_id
+from .trusts import Kind, Trust
+
+_KEPT: Final = 10_000
+_LONGEST_REFUSAL_SECONDS: Final = 10
+_NOT_ACTIVE: Final = "The access token is not active."
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found; `token` is None where it is not good.
+
+    `keys_of` is the moment of the keys that it was verified by, or None; `until` is of the monotonic clock.
+    """
+
+    token: ExternalToken | None
+    keys_of: float | None = None
+    until: float = float("inf")
+
+
+class ExternalTokens:
+    """The most recently used. Nothing is believed longer than the token is good, its keys are fresh, or as configured.
+
+    A change of the rules is a change of their version, under which nothing is known yet.
+    """
+
+    def __init__(self, *, size: int = _KEPT) -> None:
+        self._size = size
+        self._known: OrderedDict[tuple[str, bytes], _Known] = OrderedDict()
+
+    async def read(self, token: str, *, trust: Trust) -> ExternalToken:
+        """Return what a good token says.
+
+        Args:
+            token: As it was presented.
+            trust: Of the server that is called, with an issuer that is not this site.
+
+        Raises:
+            InvalidTokenError: It is not good here.
+            IssuerUnavailableError: Nobody knows, because the issuer could not be asked.
+        """
+        place = (trust.version, hashlib.sha256(token.encode("ascii")).digest())
+        known = self._known.get(place)
+        if known is None or not _holds(known, trust=trust):
+            known = await (_verified if trust.kind == Kind.ISSUER else _asked)(token, trust=trust)
+            self._known[place] = known
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+        if known.token is None:
+            raise InvalidTokenError(_NOT_ACTIVE)
+        if has_ended(known.token, now=time.time()):
+            self._known.pop(place, None)
+            raise InvalidTokenError("The access token has expired.")
+        return known.token
+
+    def forget(self) -> None:
+        """Know nothing; for tests."""
+        self._known.clear()
+
+
+EXTERNAL_TOKENS: Final = ExternalTokens()
+
+
+def _holds(known: _Known, *, trust: Trust) -> bool:
+    if known.keys_of is not None:
+        return known.keys_of == KEYS.moment(issuer=trust.issuer, jwks_uri=trust.jwks_uri)
+    return time.monotonic() < known.until
+
+
+async def _verified(token: str, *, trust: Trust) -> _Known:
+    rules = SignatureRules(trust.issuer, trust.audience, trust.algorithms, trust.accept_plain_jwt)
+    kid, algorithm = signed_key_id(token, rules=rules)
+    key = await KEYS.find(kid, algorithm, issuer=trust.issuer, jwks_uri=trust.jwks_uri)
+    found = read_signed_token(token, key=key, rules=rules, now=time.time())
+    # Where the keys are not fresh, because the issuer does not answer, nothing is kept.
+    moment = KEYS.moment(issuer=trust.issuer, jwks_uri=trust.jwks_uri)
+    return _Known(found, keys_of=moment, until=float("-inf"))
+
+
+async def _asked(token: str, *, trust: Trust) -> _Known:
+    question = partial(
+        introspect,
+        token,
+        endpoint=trust.introspection_endpoint,
+        client_id=trust.client_id,
+        client_secret=trust.client_secret,
+    )
+    asked_at = time.monotonic()
+    answer = await REQUESTS.ask(trust.issuer, (trust.version, token), question)
+    if answer["active"] is not True:
+        return _Known(None, until=asked_at + min(trust.cache_seconds, _LONGEST_REFUSAL_SECONDS))
+    found = read_introspection(answer, issuer=trust.issuer, audience=trust.audience, now=time.time())
+    return _Known(found, until=asked_at + trust.cache_seconds)
