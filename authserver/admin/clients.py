@@ -10,7 +10,6 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -18,6 +17,7 @@ from django.utils.text import Truncator
 from django.views.decorators.debug import sensitive_variables
 
 from audit.look_only import LookOnlyAdmin, badge, moment
+from connections.admin.issued import new_page, shown_once
 from oauthflow.protocol.client_auth import SECRET_METHODS
 from oauthflow.protocol.secret import Secret
 
@@ -110,8 +110,7 @@ class McpClientAdmin(LookOnlyAdmin):
             raise PermissionDenied
         form = McpClientForm(request.POST or None)
         if not form.is_valid():
-            context = {**self.admin_site.each_context(request), "opts": McpClient._meta, "title": "New client"}
-            return TemplateResponse(request, "admin/authserver/mcpclient/add.html", {**context, "form": form})
+            return new_page(request, self, form, title="New client")
         secret = enter_client(form.instance, actor=request.user)
         self.log_addition(request, form.instance, [{"added": {}}])
         return self._issued(request, form.instance, secret)
@@ -147,11 +146,7 @@ class McpClientAdmin(LookOnlyAdmin):
         raise Http404
 
     def _issued(self, request: HttpRequest, client: McpClient, secret: Secret | None) -> HttpResponse:
-        context = {**self.admin_site.each_context(request), "opts": McpClient._meta, "title": str(client)}
-        shown = {**context, "row": client, "secret": secret.reveal() if secret else ""}
-        answer = TemplateResponse(request, "admin/authserver/mcpclient/issued.html", shown)
-        answer.headers["Cache-Control"] = "no-store"
-        return answer
+        return shown_once(request, self, secret, title=str(client), client_id=client.client_id)
 
 
 def _may(request: HttpRequest, permission: str) -> bool:

@@ -11,12 +11,12 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_variables
 
 from audit.look_only import badge, moment
+from connections.admin.issued import new_page, shown_once
 from oauthflow.protocol.secret import Secret
 
 from ..flows.change_resource import drop_right, enter_resource, keep_resource, keep_right, renew_resource_secret
@@ -65,8 +65,7 @@ class ProtectedResourceAdmin(_ModelAdmin):
             raise PermissionDenied
         form = ProtectedResourceForm(request.POST or None)
         if not form.is_valid():
-            context = {**self.admin_site.each_context(request), "opts": self.opts, "title": "New protected resource"}
-            return TemplateResponse(request, "admin/authserver/mcpclient/add.html", {**context, "form": form})
+            return new_page(request, self, form, title="New protected resource")
         secret = enter_resource(form.instance, actor=request.user)
         self.log_addition(request, form.instance, [{"added": {}}])
         return self._shown_once(request, form.instance, secret)
@@ -87,15 +86,8 @@ class ProtectedResourceAdmin(_ModelAdmin):
         self.log_change(request, resource, [{"changed": {"fields": ["secret"]}}])
         return self._shown_once(request, resource, secret)
 
-    @sensitive_variables("secret", "context")
     def _shown_once(self, request: HttpRequest, resource: ProtectedResource, secret: Secret) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request), "opts": ProtectedResource._meta, "title": resource.name,
-            "row": {"client_id": str(resource.pk)}, "secret": secret.reveal(),
-        }  # fmt: skip
-        answer = TemplateResponse(request, "admin/authserver/mcpclient/issued.html", context)
-        answer.headers["Cache-Control"] = "no-store"
-        return answer
+        return shown_once(request, self, secret, title=resource.name, client_id=str(resource.pk))
 
 
 class _RightAdmin(_ModelAdmin):

@@ -212,7 +212,7 @@ def test_looking_is_not_importing(alice: User, permit: Permit) -> None:
 def test_an_api_token_is_shown_once(admin: Client, alice: User) -> None:
     given = {"user": alice.pk, "name": "Report", "scopes": ["servers:read"], "days": "7"}
     issued = admin.post(address("apitoken_add"), given)
-    token = issued.context["token"]
+    token = issued.context["secret"]
     row = ApiToken.objects.get()
     assert row.token_hash == hash_api_token(token)
     assert token in issued.content.decode()
