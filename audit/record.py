@@ -17,9 +17,10 @@ SYSTEM: Final = "system"
 ALLOWED_DETAILS: Final = frozenset(
     {
         "auth_method", "code", "count", "expires_at", "fields", "format", "generation", "grant_type", "happened_at",
-        "has_refresh_token", "host", "issuer", "kind", "label", "method", "new_issuer", "old_issuer", "outcome",
-        "path", "registration_method", "request", "requested_scope", "resource", "retryable", "revoked_upstream",
-        "scope", "seconds_left", "target", "token", "tool", "transport", "trigger", "user",
+        "has_refresh_token", "host", "issuer", "kind", "label", "method", "milliseconds", "new_issuer", "old_issuer",
+        "outcome", "path", "registration_method", "request", "request_bytes", "requested_scope", "resource",
+        "response_bytes", "retryable", "revoked_upstream", "scope", "seconds_left", "status", "target", "token", "tool",
+        "transport", "trigger", "user",
     }
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from django.urls import reverse
@@ -9,7 +10,7 @@ from django.urls import reverse
 from oauthflow.acting_programs import ActingProgram
 from oauthflow.protocol.scopes import OFFLINE_ACCESS
 
-from .models import Consent
+from .models import Consent, McpClient
 from .protocol.redirect_uri import shown_host
 from .resources import find_resource
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 def programs_of(user: User) -> list[ActingProgram]:
     """Return the grants of a person that stand."""
     return [_shown(consent) for consent in Consent.objects.standing().filter(user=user).select_related("client")]
+
+
+def names_of(client_ids: Iterable[str]) -> dict[str, str]:
+    """Return what clients call themselves, by their ids."""
+    return dict(McpClient.objects.filter(client_id__in=client_ids).values_list("client_id", "name"))
 
 
 def _shown(consent: Consent) -> ActingProgram:

@@ -9,5 +9,7 @@ class GatewayConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # registers them
+        from .policies.changes import connect_receivers
 
         del checks
+        connect_receivers()

@@ -33,6 +33,8 @@ class GatewayConfiguration:
         session_idle_seconds: How long a session of the older revisions is kept that nobody uses. G-12.
         sessions_of_a_user: How many of them somebody may have; of more, the least recently used ends.
         rights_seconds: How often open streams are asked whether they still may be, where nothing tells of changes. G14.
+        usage_days: How long counts of requests are kept, for the charts of administrators.
+        arguments_days: How long arguments of calls are kept, where a policy keeps them: other people's data.
     """
 
     message_bytes: int = _MIB
@@ -50,6 +52,8 @@ class GatewayConfiguration:
     session_idle_seconds: float = 86_400.0
     sessions_of_a_user: int = 1000
     rights_seconds: float = 3.0
+    usage_days: int = 90
+    arguments_days: int = 7
 
 
 def gateway_configuration() -> GatewayConfiguration:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import traceback
 from typing import Any, Final
@@ -12,6 +11,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from audit.correlation import correlation_id
+from audit.masking import masked
 
 # A field that is not here does not reach the log, whoever adds it.
 ALLOWED_FIELDS: Final = frozenset(
@@ -28,14 +28,6 @@ _NOISY: Final = {
     "mcp": "WARNING", "aiohttp": "INFO", "asyncio": "INFO", "kombu": "INFO", "amqp": "INFO", "celery": "INFO",
     "django.db.backends": "INFO", "django.template": "INFO", "authlib": "INFO",
 }  # fmt: skip
-_QUERY: Final = re.compile(r"(?<=[\w/])[?#][^\s\"'<>]+")
-_CREDENTIAL: Final = re.compile(r"(?i)\b(bearer|basic|dpop)\s+[\w.~+/=-]+")
-_NAMED: Final = re.compile(
-    r"(?i)((?:token|secret|password|code|state|verifier|assertion|cookie|authorization|key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+"
-)
-_OPAQUE: Final = re.compile(r"(?<![\w.-])(?=[\w.~+=-]*\d)(?=[\w.~+=-]*[A-Za-z])[\w.~+=-]{24,}")
-_UUID_OR_PATH: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}|(?:[a-z_]+\.)+[a-z0-9_]+")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class QuietLibraries(logging.Filter):
@@ -44,15 +36,6 @@ class QuietLibraries(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         names = tuple(f"{name}." for name in _NOISY)
         return record.levelno >= logging.INFO or not f"{record.name}.".startswith(names)
-
-
-def masked(text: str) -> str:
-    """Return the text without queries, credentials, anything opaque that could be a token, and control characters."""
-    text = _QUERY.sub("?…", text)
-    text = _CREDENTIAL.sub(r"\1 ***", text)
-    text = _NAMED.sub(r"\1***", text)
-    text = _OPAQUE.sub(lambda found: found[0] if _UUID_OR_PATH.fullmatch(found[0]) else "***", text)
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def keep_allowed_fields(logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:

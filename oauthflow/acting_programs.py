@@ -5,7 +5,7 @@ The authorization server stands above this app and is not always there, so it te
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -40,15 +40,22 @@ class ActingProgram:
 
 
 Source = Callable[["User"], list[ActingProgram]]
-_sources: Final[dict[str, Source]] = {}
+Names = Callable[[Iterable[str]], Mapping[str, str]]
+_sources: Final[dict[str, tuple[Source, Names]]] = {}
 
 
-def tell_of_programs(name: str, source: Source) -> None:
-    """Make a source known; the same name again replaces it."""
-    _sources[name] = source
+def tell_of_programs(name: str, source: Source, names: Names) -> None:
+    """Make known who knows programs of people, and what programs call themselves; the same name again replaces it."""
+    _sources[name] = (source, names)
 
 
 def acting_programs(user: User) -> list[ActingProgram]:
     """Return what all sources know, the newest first."""
-    found = [program for source in _sources.values() for program in source(user)]
+    found = [program for source, _ in _sources.values() for program in source(user)]
     return sorted(found, key=lambda program: program.since, reverse=True)
+
+
+def names_of_programs(client_ids: Iterable[str]) -> dict[str, str]:
+    """Return what programs call themselves, by their client ids; only of those that somebody knows and that say."""
+    wanted = list(client_ids)
+    return {key: name for _, names in _sources.values() for key, name in names(wanted).items() if name}

@@ -9,9 +9,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 
+from audit.masking import masked
 from connections.models import KeyCanary
 from mcp_oauth_site.canary import key_canary_opens, require_key_canary
-from mcp_oauth_site.logs import describe_exception, keep_allowed_fields, masked
+from mcp_oauth_site.logs import describe_exception, keep_allowed_fields
 from mcp_oauth_site.observability.heartbeat import note_beat
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -109,6 +110,15 @@ class Matter:
     text: str
     address: str
     tone: str
+
+
+Source = Callable[[], Iterable[Matter]]
+_sources: Final[dict[str, Source]] = {}
+
+
+def tell_of_matters(name: str, source: Source) -> None:
+    """Make known who else knows what waits for an administrator; the same name again replaces it."""
+    _sources[name] = source
 
 
 def connection_shares() -> list[Share]:
@@ -229,6 +239,7 @@ def waiting_matters() -> list[Matter]:
         matters.append(Matter(f"The last check of {server.name} found a problem.", _server(server), "warn"))
     for server in used.filter(assume_pkce=True):
         matters.append(Matter(f"{server.name} is used without a promise of PKCE.", _server(server), "warn"))
+    matters += [matter for source in _sources.values() for matter in source()]
     return matters[:_MATTERS_SHOWN]
 
 

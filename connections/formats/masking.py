@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-_SECRET_NAME: Final = re.compile(
+SECRET_NAME: Final = re.compile(
     r"key|token|secret|passw|pwd|credential|auth|signature|(?:^|[-_])(?:sig|pat|code)(?:$|[-_])", re.I
 )
 _ASSIGNMENT: Final = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)(?P<sign>=|:\s*)(?P<value>.+)", re.DOTALL)
@@ -31,14 +31,14 @@ def masked_arguments(arguments: Sequence[str]) -> list[str]:
             shown.append(_mark(named_before))
         else:
             shown.append(_masked_pair(argument))
-        names_next = is_option and "=" not in argument and _SECRET_NAME.search(argument)
+        names_next = is_option and "=" not in argument and SECRET_NAME.search(argument)
         named_before = argument if names_next else ""
     return shown
 
 
 def _masked_pair(text: str) -> str:
     found = _ASSIGNMENT.fullmatch(text)
-    if found is None or not _SECRET_NAME.search(found["name"]):
+    if found is None or not SECRET_NAME.search(found["name"]):
         return text
     return f"{found['name']}{found['sign']}{_mark(found['name'])}"
 

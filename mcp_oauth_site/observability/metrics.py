@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter, Histogram
 
+if TYPE_CHECKING:
+    from gateway.calls import NotedCall
+
 _MOST_ISSUERS: Final = 200
+_MOST_SERVERS: Final = 200
+_MCP_METHODS: Final = frozenset(
+    {
+        "initialize", "ping", "tools/list", "tools/call", "prompts/list", "prompts/get", "resources/list",
+        "resources/read", "resources/templates/list", "completion/complete", "server/discover", "subscriptions/listen",
+        "batch",
+    }
+)  # fmt: skip
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -33,6 +45,18 @@ TOKEN_RELEASES: Final = Counter("mcp_oauth_token_releases", "Access tokens given
 TOKEN_REQUESTS: Final = Counter(
     "mcp_oauth_token_requests", "Requests for tokens of our own, by grant and outcome.", ["grant_type", "outcome"]
 )
+GATEWAY_CALLS: Final = Counter(
+    "mcp_oauth_gateway_calls",
+    "Requests of MCP clients by outcome.",
+    ["server", "method", "outcome"],
+)
+GATEWAY_SECONDS: Final = Histogram(
+    "mcp_oauth_gateway_call_seconds", "From the judgement of a request to the end of its answer.", ["server"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)  # fmt: skip
+GATEWAY_BYTES: Final = Counter(
+    "mcp_oauth_gateway_bytes", "Bytes of requests and answers, as far as they were relayed.", ["server", "direction"]
+)
 EGRESS_REQUESTS: Final = Counter("mcp_oauth_egress_requests", "Requests to other servers.", ["step", "outcome"])
 EGRESS_SECONDS: Final = Histogram(
     "mcp_oauth_egress_request_seconds", "From the start of a request to another server to its end.", ["step"],
@@ -44,6 +68,7 @@ RELEASE_ROUTE: Final = "api/v1/connections/<str:connection_id>/token"
 GATEWAY_ROUTE: Final = "mcp/<slug>"
 
 _issuers: set[str] = set()
+_servers: set[str] = set()
 
 
 def count_request(*, method: str, route: str, status: int, seconds: float) -> None:
@@ -80,14 +105,28 @@ def count_token_answer(sender: object, grant_type: str, error: str, **kwargs: ob
     TOKEN_REQUESTS.labels(grant_type, error or "issued").inc()
 
 
+def count_gateway_calls(sender: object, calls: Sequence[NotedCall], **kwargs: object) -> None:
+    """Count calls through the gateway. Receives `gateway.signals.CALLS_NOTED`."""
+    for call in calls:
+        server = _bounded(call.server, _servers, most=_MOST_SERVERS)
+        GATEWAY_CALLS.labels(server, call.method if call.method in _MCP_METHODS else "other", call.outcome.value).inc()
+        GATEWAY_SECONDS.labels(server).observe(call.milliseconds / 1000)
+        GATEWAY_BYTES.labels(server, "request").inc(call.request_bytes)
+        GATEWAY_BYTES.labels(server, "response").inc(call.answer.bytes)
+
+
 def issuer_label(issuer: str) -> str:
     """Return the host of an issuer; `other` once there are more than a dashboard can show."""
     try:
         host = urlsplit(issuer).hostname or "unknown"
     except ValueError:
         host = "unknown"
-    if host not in _issuers:
-        if len(_issuers) >= _MOST_ISSUERS:
+    return _bounded(host, _issuers, most=_MOST_ISSUERS)
+
+
+def _bounded(label: str, known: set[str], *, most: int) -> str:
+    if label not in known:
+        if len(known) >= most:
             return "other"
-        _issuers.add(host)
-    return host
+        known.add(label)
+    return label

@@ -12,6 +12,7 @@ from django.db import transaction
 from audit.events import AuditEvent
 from audit.listeners import APPENDED
 from authserver.signals import TOKEN_ANSWERED
+from gateway.signals import CALLS_NOTED
 from oauthflow.egress.signals import REQUEST_DONE
 from oauthflow.protocol.codes import Code
 
@@ -34,6 +35,7 @@ def connect_receivers() -> None:
     """Begin to count; doing it again changes nothing."""
     APPENDED.connect(count_appended, dispatch_uid="metrics")
     REQUEST_DONE.connect(count_egress, dispatch_uid="metrics")
+    CALLS_NOTED.connect(metrics.count_gateway_calls, dispatch_uid="metrics")
     TOKEN_ANSWERED.connect(metrics.count_token_answer, dispatch_uid="metrics")
 
 

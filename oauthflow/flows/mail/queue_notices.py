@@ -14,10 +14,11 @@ from oauthflow.flows.outbox import PATIENCE
 from oauthflow.models import CarrierPosition, Event, EventType, Notice, Webhook
 from oauthflow.models.event import EventQuerySet
 
-from .recipients import administrators_of, people_of, people_of_webhook, person_if_wanting_mail
+from .recipients import administrators_of, holders_wanting_mail, people_of, people_of_webhook, person_if_wanting_mail
 
 WEBHOOK_STOPPED: Final = "webhook.disabled"
 PROGRAM_STOPPED: Final = "client_grant.stopped"
+TOOLS_CHANGED: Final = "tool.changed"
 NOT_AGAIN_WITHIN: Final = timedelta(hours=20)
 # Who just started a sign-in is on the way; only what still waits then is told.
 GRACE: Final = {EventType.AUTHORIZATION_REQUIRED: timedelta(minutes=3)}
@@ -66,6 +67,22 @@ def tell_program_stopped(user_id: int, *, family: str, now: datetime) -> None:
                 message="The access of a program that acts for you was used in two places at once, so this site ended "
                 "it. See which programs you allow; the one that is yours asks you again.",
             )
+
+
+def tell_tools_changed(server: str, message: str, *, permission: str, now: datetime) -> None:
+    """Tell those who may judge it that tools of a server are not what they were; in the transaction that noted it.
+
+    Of many changes within a day the first one is told: the page it leads to shows all.
+    """
+    if settings.EMAIL_ENABLED:
+        subject = f"{TOOLS_CHANGED} of server {server}"
+        for user in holders_wanting_mail(permission):
+            told = Notice.objects.filter(user=user, subject=subject, created_at__gt=now - NOT_AGAIN_WITHIN)
+            if not told.exists():
+                _write(
+                    user, now=now, subject=subject, event_type=TOOLS_CHANGED, server=server, message=message[:300],
+                    for_administrators=True,
+                )  # fmt: skip
 
 
 def _keep(event: Event, *, now: datetime) -> None:

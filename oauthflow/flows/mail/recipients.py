@@ -24,7 +24,7 @@ _OF_ADMINISTRATORS: Final = {
 def administrators_of(event: Event) -> list[User]:
     """Return those who can do something about it at the server itself; nobody where it is for the person alone."""
     permission = _OF_ADMINISTRATORS.get(EventType(event.event_type))
-    return _wanting_mail(_holders(permission)) if permission else []
+    return holders_wanting_mail(permission) if permission else []
 
 
 def people_of(event: Event) -> list[User]:
@@ -45,6 +45,11 @@ def people_of_webhook(webhook: Webhook) -> list[User]:
 def person_if_wanting_mail(user_id: int) -> list[User]:
     """Return one person, or nobody where they are not here any more or want no e-mail at once."""
     return _wanting_mail(list(User.objects.filter(pk=user_id, is_active=True)))
+
+
+def holders_wanting_mail(permission: str) -> list[User]:
+    """Return everybody with a permission who wants e-mail at once."""
+    return _wanting_mail(_holders(permission))
 
 
 def _holders(permission: str) -> list[User]:

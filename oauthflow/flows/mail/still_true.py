@@ -11,7 +11,7 @@ from django.urls import reverse
 from connections.models import Connection, McpServer
 from oauthflow.models import AuthorizationRequest, EventType, Notice, Webhook
 
-from .queue_notices import PROGRAM_STOPPED, WEBHOOK_STOPPED
+from .queue_notices import PROGRAM_STOPPED, TOOLS_CHANGED, WEBHOOK_STOPPED
 
 _Status = Connection.Status
 _STATE_OF_EVENT = {
@@ -26,7 +26,7 @@ def is_still_true(notice: Notice, *, now: datetime) -> bool:
     """Whether the connection, the sign-in or the webhook is still as the notice says; what ended stays ended."""
     if notice.event_type == WEBHOOK_STOPPED:
         return Webhook.objects.filter(Q(pk=notice.webhook_id), enabled=False).exists()
-    if notice.event_type == PROGRAM_STOPPED:
+    if notice.event_type in (PROGRAM_STOPPED, TOOLS_CHANGED):
         return True
     if notice.event_type == EventType.CLIENT_SECRET_EXPIRING:
         return McpServer.objects.filter(slug=notice.server).exists()
@@ -42,6 +42,8 @@ def link_of(notice: Notice) -> str:
     """Return the page of ours where the person gets on. It holds no state and no code."""
     if notice.event_type == PROGRAM_STOPPED:
         return f"{settings.PUBLIC_URL}{reverse('oauthflow:connections')}"
+    if notice.event_type == TOOLS_CHANGED:
+        return f"{settings.PUBLIC_URL}{reverse('admin:gateway_tooldefinition_changelist')}"
     if notice.webhook_id is not None:
         return f"{settings.PUBLIC_URL}/connections/webhooks/{notice.webhook_id}"
     if notice.for_administrators:

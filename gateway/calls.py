@@ -1,0 +1,210 @@
+"""Each call is noted: by name, size, time and outcome. Never by content, unless a server's policy says so.
+
+Calls of tools, prompts and resources become audit records of their own. All requests are counted, by the hour, for the
+pages of administrators. Both are written by a thread of its own, many calls in one transaction; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connection, transaction
+
+from audit.append import Entry
+from audit.deferred import append_or_defer
+from audit.events import AuditEvent
+from oauthflow.hot_path.batches import Batches, BatchesFullError
+
+from .arguments import kept_arguments
+from .models import CallArguments, Outcome
+from .outcome import AnswerEnd
+from .signals import CALLS_NOTED
+from .usage_counts import count_calls
+
+if TYPE_CHECKING:
+    from .callers.caller import Caller
+    from .messages.message import Message
+    from .policies.policy import Policy
+    from .targets import ServerRow
+
+CAPACITY: Final = 10_000
+"""How many calls may wait for their record; before that, further ones are told to come back."""
+_HEADROOM: Final = 2_000  # for those that are under way already
+_GATHERING_SECONDS: Final = 0.05
+_RECORDED: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+# So that somebody who goes on against a limit does not fill the audit record. They are counted.
+_ONLY_COUNTED: Final = frozenset({Outcome.OVER_LIMIT})
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class NotedCall:
+    """One request of a client: made when it is judged, and ended when its answer is over.
+
+    Attributes:
+        name: Of the tool or prompt; of a resource the address without its query.
+        arguments: JSON with secrets masked; empty unless they are to be kept.
+        answer: Gets the answer piece by piece.
+    """
+
+    server_id: UUID
+    server: str
+    user_id: int
+    client: str
+    method: str
+    name: str
+    request_bytes: int
+    correlation_id: str
+    arguments: str = ""
+    answer: AnswerEnd = field(default_factory=AnswerEnd)
+    began: float = field(default_factory=time.monotonic)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    outcome: Outcome = Outcome.OK
+    status: int = 0
+    code: int = 0
+    milliseconds: int = 0
+
+    def end(self, outcome: Outcome | None = None, *, status: int, code: int = 0) -> None:
+        """Say how it ended.
+
+        Args:
+            outcome: None: as the answer says.
+            status: That the client got; 0: it did not wait.
+            code: Of the JSON-RPC error that we sent.
+        """
+        self.outcome, self.code = (outcome, code) if outcome is not None else self.answer.outcome(status=status)
+        self.status, self.milliseconds = status, round((time.monotonic() - self.began) * 1000)
+
+
+def begin_call(
+    message: Message, *, server: ServerRow, caller: Caller, policy: Policy, correlation_id: str
+) -> NotedCall:
+    """Note that a request begins."""
+    keeps = policy.keeps_arguments and message.method == "tools/call"
+    return NotedCall(
+        server_id=server.id,
+        server=server.slug,
+        user_id=caller.user_id,
+        client=caller.client_id[:200],
+        method=(message.method or message.kind)[:40],
+        name=_shown_name(message.method, message.name),
+        request_bytes=len(message.body),
+        correlation_id=correlation_id[:64],
+        arguments=kept_arguments(message.params.get("arguments", {})) if keeps else "",
+    )
+
+
+class CallRecorder:
+    """Writes what was noted. `open` it in the event loop whose calls it notes, and `close` it there."""
+
+    def __init__(self, *, capacity: int = CAPACITY, headroom: int = _HEADROOM) -> None:
+        self._capacity, self._headroom, self._waiting = capacity, headroom, 0
+
+    async def open(self) -> None:
+        """Begin the thread."""
+        self._batches: Batches[NotedCall, None] = Batches(
+            _write,
+            at_end=_disconnect,
+            name="gateway-calls",
+            capacity=self._capacity,
+            gathering_seconds=_GATHERING_SECONDS,
+        )
+
+    async def close(self) -> None:
+        """Write what waits, and end."""
+        await self._batches.close()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another call may begin: what cannot be recorded is not let through."""
+        return self._waiting < self._capacity - self._headroom
+
+    async def record(self, call: NotedCall) -> None:
+        """Hand a call that ended to the thread. Only where that is far behind does somebody wait, already answered."""
+        while True:
+            try:
+                written = self._batches.put(call)
+            except BatchesFullError:
+                await asyncio.sleep(_GATHERING_SECONDS)
+            else:
+                break
+        self._waiting += 1
+        written.add_done_callback(self._written)
+
+    def _written(self, written: asyncio.Future[None]) -> None:
+        self._waiting -= 1
+        if not written.cancelled() and (error := written.exception()) is not None:
+            _log.error("calls are not recorded", name=type(error).__name__)
+
+
+def _shown_name(method: str, name: str) -> str:
+    """An address may hold a key in its query."""
+    if method == "resources/read":
+        name = name.partition("?")[0].partition("#")[0]
+    return name[:128].replace("\0", "\ufffd")
+
+
+def _write(calls: Sequence[NotedCall]) -> list[None]:
+    try:
+        _count(calls)
+    except (DatabaseError, InterfaceError):
+        # The server may have been restarted.
+        connection.close()
+        try:
+            _count(calls)
+        except (DatabaseError, InterfaceError) as error:
+            _log.warning("calls are not counted", count=len(calls), name=type(error).__name__)
+            connection.close()
+    entries = [_entry(call) for call in calls if call.method in _RECORDED and call.outcome not in _ONLY_COUNTED]
+    if entries:
+        append_or_defer(entries)
+    CALLS_NOTED.send_robust(sender=None, calls=calls)
+    return [None] * len(calls)
+
+
+def _count(calls: Sequence[NotedCall]) -> None:
+    with transaction.atomic():
+        count_calls(calls)
+        CallArguments.objects.bulk_create(
+            CallArguments(
+                server_id=call.server_id,
+                user_id=call.user_id,
+                tool=call.name,
+                arguments=call.arguments,
+                correlation_id=call.correlation_id,
+                at=call.at,
+            )
+            for call in calls
+            if call.arguments
+        )
+
+
+def _entry(call: NotedCall) -> Entry:
+    details: dict[str, Any] = {
+        "method": call.method, "tool" if call.method == "tools/call" else "target": call.name,
+        "outcome": call.outcome.value, "status": call.status, "milliseconds": call.milliseconds,
+        "request_bytes": call.request_bytes, "response_bytes": call.answer.bytes,
+    }  # fmt: skip
+    if call.code:
+        details["code"] = call.code
+    return Entry(
+        event=AuditEvent.TOOL_CALLED.value,
+        actor=str(call.user_id),
+        server=call.server,
+        connection="",
+        client=call.client,
+        reason=call.outcome.value,
+        correlation_id=call.correlation_id,
+        details=details,
+    )
+
+
+def _disconnect() -> None:
+    connection.close()  # of this thread
