@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
+from django.db.backends.postgresql.base import DatabaseWrapper as PostgresqlWrapper
 from django.utils import timezone
 
 from connections.database_time import by_database, offset
@@ -114,6 +115,8 @@ def database_goes_away(*, times: int) -> Iterator[None]:
                 cursor.execute("BEGIN EXCLUSIVE")
                 time.sleep(0.3)
                 cursor.execute("ROLLBACK")
+    if isinstance(connection, PostgresqlWrapper) and connection.pool:
+        connection.pool.check()  # all that earlier tests of this process had opened were ended too
 
 
 @fault("F07")
