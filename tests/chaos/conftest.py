@@ -55,14 +55,20 @@ class Victims:
         return self._process.stdout.readline().strip()
 
 
-@pytest.fixture
-def victims(transactional_db: None, settings: Settings) -> Iterator[list[Victims]]:
-    """Two of them; the test itself may reach this machine too."""
-    settings.EGRESS_ALLOW = ("127.0.0.1",)
+@pytest.fixture(scope="session")
+def makers(django_db_setup: None) -> Iterator[list[Victims]]:
+    """Two of them; a victim is a fork, so they are as new for each test."""
     made = [Victims(environment()) for _ in range(2)]
     yield made
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def victims(makers: list[Victims], transactional_db: None, settings: Settings) -> list[Victims]:
+    """The test itself may reach this machine too."""
+    settings.EGRESS_ALLOW = ("127.0.0.1",)
+    return makers
 
 
 def environment() -> dict[str, str]:

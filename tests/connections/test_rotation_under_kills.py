@@ -9,7 +9,7 @@ import pytest
 
 from tests.rotated_site import rotated_site
 
-_ROWS = 2000
+_ROWS = 800
 
 
 @pytest.mark.django_db
