@@ -182,7 +182,7 @@ async def _still_may(call: Call) -> bool:
         found = await find_target(target.server, caller=call.caller, label=target.label)
     except (NotServedError, NeedsPersonError):
         return False
-    return found.connection_id == target.connection_id
+    return (found.connection_id, found.grant) == (target.connection_id, target.grant)
 
 
 async def _tell(exchange: Exchange, error: FailedError) -> None:

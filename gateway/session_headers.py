@@ -52,6 +52,7 @@ class SessionHeaders:
             if answer.status == 404 or (call.exchange.method == "DELETE" and answer.status < 300):
                 await self._sessions.forget(ours)
             return [(_OURS, ours)] if name else []
-        if answer.status >= 300 or not _VISIBLE.fullmatch(name):
+        begins = call.message is not None and call.message.method == "initialize" and answer.status == 200
+        if not begins or not _VISIBLE.fullmatch(name):
             return []
         return [(_OURS, await self._sessions.bind(name, caller=call.caller, target=call.target))]

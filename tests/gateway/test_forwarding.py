@@ -58,7 +58,7 @@ async def test_only_allowed_headers_come_back(front: Front) -> None:
         "Cache-Control": "public", "Mcp-Session-Id": "s-1", "Mcp-Protocol-Version": "2025-11-25", "X-Custom": "x",
     }  # fmt: skip
     front.upstream.behave = answers(headers=hostile)
-    answer = await front.ask(legacy_call(), LEGACY)
+    answer = await front.ask(legacy_call(method="initialize"), LEGACY)
     found = dict(answer.headers)
     assert len(found) == len(answer.headers)
     assert (found.pop("mcp-session-id"), found.pop("mcp-protocol-version")) == ("ours-0", "2025-11-25")
