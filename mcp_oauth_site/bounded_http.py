@@ -1,6 +1,6 @@
 """HTTP/1.1 as the site reads it: heads are bounded, and what two readers may read differently is refused.
 
-Spec: RFC 9112 §2.2, §5.1, §5.2, §6.1, §6.3, §11.2; security notes G04.
+Spec: RFC 9112 §2.2, §3.2, §5.1, §5.2, §6.1, §6.3, §11.2; security notes G04.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES: Final = 16 * 1024
+_VERSIONS: Final = ("1.1", "1.0")
+_BEGINNINGS: Final = (b"/", b"*")
+_CHUNKED: Final = (b"transfer-encoding", b"chunked")
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"origin"})
 
 
@@ -18,7 +21,10 @@ class UnclearRequestError(Exception):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Refuses a head of more than 16 KiB, headers that count once and stand twice, and two ways to say a length."""
+    """Refuses a head of more than 16 KiB, headers that count once and stand twice, and two ways to say a length.
+
+    Addresses are paths only: no proxy speaks to us, RFC 9112 §3.2.2.
+    """
 
     _head_bytes = _waiting_bytes = 0
     _is_in_head = True
@@ -47,11 +53,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        names = [name for name, _ in self.headers]
+        version, names = self.parser.get_http_version(), [name for name, _ in self.headers]
+        if version not in _VERSIONS or not self.url.startswith(_BEGINNINGS) or b"#" in self.url:
+            raise UnclearRequestError("another version, or an address that names a host besides the header")
         if len(set(names)) != len(names) and any(names.count(name) > 1 for name in _ONCE):
             raise UnclearRequestError("a header that counts once")
-        if b"transfer-encoding" in names and (b"content-length" in names or self.parser.get_http_version() != "1.1"):
-            raise UnclearRequestError("two lengths")
+        if b"transfer-encoding" in names and (
+            version == "1.0" or b"content-length" in names or _CHUNKED not in self.headers
+        ):
+            raise UnclearRequestError("two lengths, or a coding that nobody takes")
         super().on_headers_complete()
 
     def _count(self, length: int) -> None:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any, Final
 
 import uvicorn
 
 from .bounded_http import BoundedHttpProtocol
+
+OPTIONS: Final[dict[str, Any]] = {
+    "loop": "uvloop",
+    "http": BoundedHttpProtocol,
+    "lifespan": "on",
+    # The site writes its own line per request, without addresses; and it decides itself which proxies it trusts.
+    "access_log": False,
+    "log_config": None,
+    "proxy_headers": False,
+    "server_header": False,
+    "timeout_graceful_shutdown": 8,
+}
 
 
 def main() -> None:
@@ -17,21 +30,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--gateway", action="store_true", help="serve /mcp/ and nothing else")
     options = parser.parse_args()
-    uvicorn.run(
-        f"mcp_oauth_site.{'gateway_asgi' if options.gateway else 'asgi'}:application",
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
-        loop="uvloop",
-        http=BoundedHttpProtocol,
-        lifespan="on",
-        # The site writes its own line per request, without addresses; and it decides itself which proxies it trusts.
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=8,
-    )
+    application = f"mcp_oauth_site.{'gateway_asgi' if options.gateway else 'asgi'}:application"
+    uvicorn.run(application, host=options.host, port=options.port, workers=options.workers, **OPTIONS)
 
 
 if __name__ == "__main__":
