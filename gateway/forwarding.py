@@ -15,9 +15,10 @@ from oauthflow.protocol.errors import FlowError, ResponseTimeoutError
 from .answers import FailedError
 from .callers.caller import Caller
 from .conf import GatewayConfiguration
+from .edited_events import Edit
 from .exchange import Exchange
 from .messages import Era, Message
-from .relaying import Edit, Relay
+from .relaying import Relay
 from .returned import Kind, kind_of, returned_headers, unexplained
 from .session_headers import SessionHeaders
 from .targets import TARGETS, NeedsPersonError, Reason, Target, renew
