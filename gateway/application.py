@@ -25,9 +25,11 @@ from .exchange import ClientGoneError, Exchange, RawHeader, Receive, Send
 from .forwarding import Call, Forwarding
 from .messages import Era, Message, RefusedMessageError, check_headers_without_body, error_body, read_message
 from .metadata import metadata_answer, metadata_url
+from .needs_person import Asking, answer_needs_person, opens_links
 from .origins import METHODS, allowing, preflight_answer, require_host, require_origin
 from .paths import Endpoint, read_path
 from .places import Places
+from .request_state import Bound, may_ask, redeemed, wrapping
 from .rights import Rights
 from .session_headers import SessionHeaders
 from .sessions import Sessions
@@ -121,6 +123,7 @@ class Gateway:
         if endpoint.is_metadata:
             await exchange.answer(await metadata_answer(server, method=exchange.method))
             return
+        exchange.label = endpoint.label
         origin = require_origin(exchange.headers)
         exchange.added += allowing(origin)
         if exchange.method == "OPTIONS" and origin:
@@ -155,9 +158,14 @@ class Gateway:
         self, exchange: Exchange, era: Era, message: Message | None, *, caller: Caller, server: ServerRow
     ) -> None:
         """Find where it goes with which credentials, and forward it while the client waits."""
+        declined, edit = False, None
+        if message is not None and may_ask(message):
+            back = await redeemed(Bound(caller, server, message), threads=TARGETS.threads)
+            message, declined = back.message, back.declined
+            edit = wrapping(Bound(caller, server, message))
         try:
-            target = await find_target(server, caller=caller)
-            call = Call(exchange, era, message, caller, target)
+            target = await find_target(server, caller=caller, label=exchange.label)
+            call = Call(exchange, era, message, caller, target, edit)
             places = self._streams if call.stays_open else self._calls
             with (
                 places.taken(caller.user_id),
@@ -170,7 +178,9 @@ class Gateway:
             ):
                 await self._forwarding.forward(call, under_way)
         except NeedsPersonError as error:
-            raise FailedError(503, error.message) from error
+            can_open = opens_links(message, session_id=exchange.headers.get(b"mcp-session-id"))
+            asking = Asking(message, caller, can_open, declined)
+            await exchange.answer(await answer_needs_person(error, asking=asking, threads=TARGETS.threads))
 
 
 async def _still_may(call: Call) -> bool:

@@ -23,6 +23,7 @@ class Exchange:
     Attributes:
         method: Of the request.
         query: Of its address; never forwarded.
+        label: Which of several connections it names; empty: none.
         headers: Of the request.
         message_id: Of the JSON-RPC request, once that is known. G-10.
         added: Headers that every answer gets; a part of the flow may add to them before the answer begins.
@@ -36,6 +37,7 @@ class Exchange:
         "added",
         "headers",
         "is_whole",
+        "label",
         "message_id",
         "method",
         "query",
@@ -50,6 +52,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.query: bytes = scope.get("query_string", b"")
         self.headers = Headers(scope["headers"])
+        self.label = ""
         self.message_id: str | int | None = None
         self.added = list(added)
         self.receive, self._send = receive, send

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from oauthflow.egress.relay_client import RelayClient, RelayedAnswer
 from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
 from oauthflow.protocol.errors import FlowError, ResponseTimeoutError
+from oauthflow.protocol.scopes import usable_scopes
 
 from .answers import FailedError
 from .callers.caller import Caller
@@ -109,9 +111,13 @@ class Forwarding:
         headers = exchange.headers.forwarded(resumable=call.era is Era.LEGACY)
         if session := await self._sessions.name_for_server(call):
             headers.append(("Mcp-Session-Id", session))
-        headers += target.headers
         body = call.message.body if call.message is not None else None
-        return await self._client.send(exchange.method, target.server.url, headers=headers, body=body)
+        send = partial(self._client.send, exchange.method, target.server.url, body=body)
+        answer = await send(headers=[*headers, *target.headers_for(exchange.method)])
+        if target.credentials.bound is not None and _asks_for_nonce(target, answer):
+            answer.close()
+            answer = await send(headers=[*headers, *target.headers_for(exchange.method)])
+        return answer
 
     async def _relay(self, call: Call, answer: RelayedAnswer, under_way: UnderWay) -> None:
         kind = kind_of(answer)
@@ -139,9 +145,14 @@ class Forwarding:
 
 def _forbidden(target: Target, challenge: BearerChallenge | None) -> Exception:
     """Say what a 403 asks of a person, in our own words; the server's own are not for the client. G03."""
-    if challenge is None or challenge.error != "insufficient_scope":
+    scopes = usable_scopes((challenge.scope or "") if challenge is not None else "")
+    if challenge is None or challenge.error != "insufficient_scope" or not scopes or target.connection_id is None:
         return FailedError(502, "The server does not allow this.")
-    scopes = frozenset((challenge.scope or "").split())
     return NeedsPersonError(
         Reason.STEP_UP, target.server, connection_id=target.connection_id, label=target.label, scopes=scopes
     )
+
+
+def _asks_for_nonce(target: Target, answer: RelayedAnswer) -> bool:
+    nonce, challenge = answer.header("DPoP-Nonce"), answer.header("WWW-Authenticate")
+    return target.note_nonce(answer.status, nonce=nonce, www_authenticate=challenge)

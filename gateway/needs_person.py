@@ -21,6 +21,7 @@ from .links import Link, link_for
 from .messages import Era, Message
 from .person_needed import HELPED_BY_LINK, NeedsPersonError, Reason
 from .request_state import CONNECT, Bound, may_ask, state_to_connect
+from .sessions import OPENS_LINKS
 
 if TYPE_CHECKING:
     from oauthflow.hot_path.threads import Threads
@@ -32,8 +33,15 @@ _CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 _COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
 
 
-def opens_links(message: Message) -> bool:
-    """Whether a client says in this message that it can send its person to a link. E-02: `{}` means forms only."""
+def opens_links(message: Message | None, *, session_id: bytes | None = None) -> bool:
+    """Whether a client has said that it can send its person to a link. E-02: `{}` means forms only.
+
+    Args:
+        message: Says it in the modern era, and at the beginning of a session.
+        session_id: Ours of an older session, which knows it since.
+    """
+    if message is None or (message.era is Era.LEGACY and message.method != "initialize"):
+        return session_id is not None and session_id.endswith(OPENS_LINKS)
     if message.era is Era.MODERN:
         declared = _member(_member(message.params, "_meta"), _CAPABILITIES)
     else:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs
 
 PREFIX: Final = "/mcp/"
 METADATA_PREFIX: Final = "/.well-known/oauth-protected-resource/mcp/"
 
+_LABEL: Final = re.compile(r"[^\x00-\x1f\x7f]{1,80}")
 _PATH: Final = re.compile(rb"(/\.well-known/oauth-protected-resource)?/mcp/([A-Za-z0-9_-]{1,80})")
 
 
 class Endpoint(NamedTuple):
-    """What an address stands for: the MCP endpoint of one server, or its metadata."""
+    """What an address stands for: the MCP endpoint of one server, or its metadata.
+
+    `label` is which of several connections of one person is meant, `?label=work`; empty: whichever.
+    """
 
     slug: str
     is_metadata: bool
+    label: str = ""
 
 
 def read_path(scope: Mapping[str, Any]) -> Endpoint | None:
@@ -26,4 +32,17 @@ def read_path(scope: Mapping[str, Any]) -> Endpoint | None:
     """
     raw = scope.get("raw_path")
     found = None if raw is None or scope.get("root_path") else _PATH.fullmatch(raw)
-    return Endpoint(found[2].decode("ascii"), found[1] is not None) if found else None
+    label = _label(scope.get("query_string", b""))
+    return Endpoint(found[2].decode("ascii"), found[1] is not None, label) if found and label is not None else None
+
+
+def _label(query: bytes) -> str | None:
+    """Return the label, or None for one that no connection can have: nobody's other connection is taken instead."""
+    if not query:
+        return ""
+    try:
+        named = parse_qs(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=20)
+    except ValueError:
+        return None
+    labels = named.get("label", [""])
+    return labels[0] if len(labels) == 1 and (not labels[0] or _LABEL.fullmatch(labels[0])) else None

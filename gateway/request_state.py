@@ -14,7 +14,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache import cache
 
@@ -26,6 +27,9 @@ from .callers.caller import Caller
 from .messages import Era, Message, RefusedMessageError
 from .messages.message import ENCODER, INVALID_PARAMS
 from .target import ServerRow
+
+if TYPE_CHECKING:
+    from oauthflow.hot_path.threads import Threads
 
 CONNECT: Final = "connect"
 """The key of our one input request."""
@@ -100,6 +104,14 @@ def reopened(bound: Bound) -> Reopened:
 def refused_state(message: Message) -> RefusedMessageError:
     """Return the refusal of a state that is not good, and says no more than that."""
     return RefusedMessageError(INVALID_PARAMS, _REFUSED, id=message.id)
+
+
+async def redeemed(bound: Bound, *, threads: Threads) -> Reopened:
+    """The same, using a state of ours up. Errors as `reopened`; also for one that was used before."""
+    found = reopened(bound)
+    if found.used and not await threads.run(partial(redeem, found.used)):
+        raise refused_state(bound.message)
+    return found
 
 
 def redeem(name: str) -> bool:

@@ -13,6 +13,7 @@ from oauthflow.egress.relay_client import RelayedAnswer
 from .answers import FailedError
 from .exchange import RawHeader
 from .messages import Era
+from .needs_person import opens_links
 
 if TYPE_CHECKING:
     from .forwarding import Call
@@ -55,4 +56,5 @@ class SessionHeaders:
         begins = call.message is not None and call.message.method == "initialize" and answer.status == 200
         if not begins or not _VISIBLE.fullmatch(name):
             return []
-        return [(_OURS, await self._sessions.bind(name, caller=call.caller, target=call.target))]
+        can_open = opens_links(call.message)
+        return [(_OURS, await self._sessions.bind(name, caller=call.caller, target=call.target, opens_links=can_open))]

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from .targets import Target
 
 _BYTES: Final = 32
-_OUR_ID: Final = re.compile(rb"[A-Za-z0-9_-]{43}")
+OPENS_LINKS: Final = b".links"
+"""The end of the ids of sessions whose clients can send their person to a link."""
+_OUR_ID: Final = re.compile(rb"[A-Za-z0-9_-]{43}(?:\.links)?")
 _KEPT: Final = 10_000
 # Whoever ends a session ends it at its server too: it is no harm that other processes learn of it late.
 _LOOKED_AT_SECONDS: Final = 60.0
@@ -65,20 +67,21 @@ class Sessions:
         self._kept: OrderedDict[str, _Session] = OrderedDict()
         self._threads = threads
 
-    async def bind(self, upstream_id: str, *, caller: Caller, target: Target) -> bytes:
+    async def bind(self, upstream_id: str, *, caller: Caller, target: Target, opens_links: bool = False) -> bytes:
         """Keep a session that a server has just begun.
 
         Args:
             upstream_id: The server's name for it.
             caller: Who sent `initialize`.
             target: Where it went, with which grant.
+            opens_links: What `gateway.needs_person.opens_links` says of that.
 
         Returns:
             The name for the client, to go out after this and not before: 256 random bits as visible ASCII.
         """
-        session_id = secrets.token_urlsafe(_BYTES)
+        session_id = secrets.token_urlsafe(_BYTES).encode() + (OPENS_LINKS if opens_links else b"")
         session = _Session(_holder(caller, target), upstream_id, monotonic())
-        id_hash = _hash(session_id.encode())
+        id_hash = _hash(session_id)
         row = LegacySession(
             id_hash=id_hash,
             user_id=caller.user_id,
@@ -91,7 +94,7 @@ class Sessions:
         )
         await self._threads.run(partial(_keep, row, most=self._most_of_a_user))
         self._remember(id_hash, session)
-        return session_id.encode()
+        return session_id
 
     async def upstream_id(self, session_id: bytes, *, caller: Caller, target: Target) -> str | None:
         """Return the server's name for a session; None where the client has to begin a new one.

@@ -72,11 +72,6 @@ class Target:
     label: str = ""
     grant: str = field(default="", repr=False)
 
-    @property
-    def headers(self) -> Headers:
-        """The credentials without a proof."""
-        return self.credentials.headers
-
     def headers_for(self, method: str) -> Headers:
         """Return the credentials of one request; with a fresh proof where the token is bound to a key. RFC 9449 §7."""
         bound = self.credentials.bound

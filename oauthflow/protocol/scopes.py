@@ -66,7 +66,7 @@ def initial_scopes(
     offered = OFFLINE_ACCESS in (as_scopes_supported or ())
     chosen = parse_scope(configured)
     if not chosen:
-        named = _usable(challenge or "") or _usable(" ".join(scopes_supported or ()))
+        named = usable_scopes(challenge or "") or usable_scopes(" ".join(scopes_supported or ()))
         chosen = named - {OFFLINE_ACCESS}
     if chosen and offered and want_offline:
         chosen |= {OFFLINE_ACCESS}
@@ -78,9 +78,9 @@ def step_up_scopes(*, requested: str, granted: str, challenged: str) -> str:
 
     Spec: MCP authorization, step-up. S-02, S-08.
     """
-    return format_scope(_usable(requested) | _usable(granted) | _usable(challenged))
+    return format_scope(usable_scopes(requested) | usable_scopes(granted) | usable_scopes(challenged))
 
 
-def _usable(text: str) -> frozenset[str]:
-    """The scopes in the words of another server, whose mistakes must not stop a flow."""
+def usable_scopes(text: str) -> frozenset[str]:
+    """Return the scopes in the words of another server, whose mistakes must not stop a flow. RFC 6749 §3.3."""
     return frozenset(part for part in text.split() if _SCOPE_TOKEN.fullmatch(part))

@@ -123,7 +123,7 @@ class FakeSessions:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.kept: dict[bytes, tuple[str, str]] = {}
 
-    async def bind(self, upstream_id: str, *, caller: Caller, target: Target) -> bytes:
+    async def bind(self, upstream_id: str, *, caller: Caller, target: Target, opens_links: bool) -> bytes:
         ours = f"ours-{len(self.kept)}".encode()
         self.kept[ours] = caller.subject, upstream_id
         return ours

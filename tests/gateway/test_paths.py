@@ -29,8 +29,8 @@ def _scope(raw: bytes, **more: Any) -> dict[str, Any]:
 def test_a_server_has_two_addresses() -> None:
     endpoint = read_path(_scope(b"/mcp/My-files_2"))
     metadata = read_path(_scope(b"/.well-known/oauth-protected-resource/mcp/My-files_2"))
-    assert endpoint == ("My-files_2", False)
-    assert metadata == ("My-files_2", True)
+    assert endpoint == ("My-files_2", False, "")
+    assert metadata == ("My-files_2", True, "")
 
 
 @requirement("G-01")
@@ -38,6 +38,19 @@ def test_a_server_has_two_addresses() -> None:
 def test_nothing_else_is_an_address_even_where_its_decoded_form_is(raw: str) -> None:
     assert len(STRANGE) >= 25
     assert read_path(_scope(raw.encode())) is None
+
+
+def _labelled(query: str) -> str | None:
+    endpoint = read_path(_scope(b"/mcp/files", query_string=query.encode()))
+    return endpoint.label if endpoint else None
+
+
+def test_a_query_may_name_one_of_several_connections() -> None:
+    assert _labelled("label=work") == _labelled("a=b&label=work&access_token=x") == "work"
+    assert _labelled("label=K%C3%BCche+2") == "K\u00fcche 2"
+    assert _labelled("") == _labelled("a=b") == _labelled("label=") == ""
+    for strange in ("label=a&label=b", "label=%00", "label=a%0ab", "label=" + "a" * 81, "label=%ff", "&a" * 30):
+        assert _labelled(strange) is None
 
 
 def test_an_address_below_another_root_is_none() -> None:
