@@ -124,7 +124,7 @@ class Forwarding:
         headers = returned_headers(answer, kind=kind) + await self._sessions.of_answer(call, answer)
         relay = Relay(answer, under_way=under_way, watch=self._watch, limits=self._limits)
         if kind is Kind.EVENTS:
-            under_way.deadline = self._watch.now + self._seconds_of_stream(call.caller)
+            under_way.deadline = self._watch.now + self._seconds_of_stream(call)
             under_way.may_be_quiet = call.stays_open
             await relay.events(headers, edit=call.edit)
         elif kind is Kind.DOCUMENT:
@@ -136,11 +136,14 @@ class Forwarding:
             id = call.message.id if call.message is not None else None
             await call.exchange.whole(answer.status, headers, unexplained(answer.status, id=id))
 
-    def _seconds_of_stream(self, caller: Caller) -> float:
-        """No stream outlives the token that it was opened with. G-24."""
-        if caller.expires_at is None:
-            return self._limits.stream_seconds
-        return min(self._limits.stream_seconds, max(0.0, caller.expires_at - time.time()))
+    def _seconds_of_stream(self, call: Call) -> float:
+        """No stream outlives the token that it was opened with, but what answers a call has the time of any answer.
+
+        A client that finds its call's stream closed waits in vain, for it does not know why. G-24.
+        """
+        expires_at, least = call.caller.expires_at, 0.0 if call.stays_open else self._limits.answer_seconds
+        left = self._limits.stream_seconds if expires_at is None else expires_at - time.time()
+        return min(self._limits.stream_seconds, max(least, left))
 
 
 def _forbidden(target: Target, challenge: BearerChallenge | None) -> Exception:

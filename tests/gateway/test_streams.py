@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -144,7 +145,7 @@ async def test_a_stream_lives_for_so_long_however_busy_it_is(front: Front) -> No
 async def test_a_stream_ends_with_the_token_that_it_was_opened_with(front: Front) -> None:
     front.upstream.behave = streams(EVENT, never)
     front.caller_seconds = 0.3
-    for kind in ("listen", "get", "modern call", "legacy call"):
+    for kind in ("listen", "get"):
         answer = await open_stream(front, kind).end()
         assert (answer.status, answer.is_whole, answer.body) == (200, True, EVENT)
     await until(lambda: all(seen.left.is_set() for seen in front.upstream.seen))
@@ -258,3 +259,13 @@ async def test_a_right_that_ends_takes_the_open_streams_with_it(front: Front, ri
     for client in clients:
         assert (await client.end()).is_whole
     await until(lambda: all(seen.left.is_set() for seen in front.upstream.seen))
+
+
+@requirement("G-24")
+async def test_an_answer_to_a_call_is_not_cut_off_because_the_token_ends_meanwhile(front: Front) -> None:
+    front.upstream.behave = streams(EVENT, partial(front.looked, times=3), EVENT)
+    front.caller_seconds = 0.0
+    for kind in ("modern call", "legacy call"):
+        answer = await open_stream(front, kind).end()
+        assert answer.is_whole
+        assert answer.body == EVENT * 2
