@@ -16,7 +16,8 @@ class AuthserverConfiguration:
 
     Attributes:
         code_seconds: A program redeems its code at once; longer only helps a thief. V10.4.3.
-        access_token_seconds: 900 to 3600. Short, because others check these tokens without asking us. T-09.
+        access_token_seconds: 900 to 3600. Short, because others check these tokens without asking us. T-09. With
+            `DEBUG` from 1, so that programs can be watched when their token ends.
         refresh_window_seconds: 0 to 60. How long the token before the newest still gives the same answer, for clients
             that lost an answer or ask twice at once; 0 takes every second use for theft. X-04.
         family_days: How long a grant can be renewed before the person is asked again.
@@ -66,7 +67,8 @@ def _configured(items: tuple[tuple[str, Any], ...]) -> AuthserverConfiguration:
     if unknown := given.keys() - {field.name for field in fields(AuthserverConfiguration)}:
         raise ImproperlyConfigured(f"AUTHSERVER has no setting {sorted(unknown)[0]}.")
     chosen = replace(AuthserverConfiguration(), **given)
-    for name, least, most in (("access_token_seconds", 900, 3600), ("refresh_window_seconds", 0, 60)):
+    shortest = 1 if settings.DEBUG else 900
+    for name, least, most in (("access_token_seconds", shortest, 3600), ("refresh_window_seconds", 0, 60)):
         if not least <= getattr(chosen, name) <= most:
             raise ImproperlyConfigured(f"AUTHSERVER {name} has to be {least} to {most}.")
     return chosen

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,7 +17,6 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from playwright.async_api import Page, async_playwright
 
 from tests.product import ROOT, Product, free_port, running_product
@@ -24,6 +24,7 @@ from tests.requirements import requirement
 
 from .conftest import ARGUMENTS
 from .metadata_document import Authority, published_document
+from .python_program import NAME, Program, listening, metadata
 
 pytestmark = pytest.mark.browser
 NPM = ROOT / "tests" / "npm"
@@ -92,67 +93,16 @@ async def _allow(page: Page, address: str, *, product: Product, name: str, place
     return dict(parse_qsl(urlsplit(page.url).query))
 
 
-class Program:
-    """What the SDK needs of an application: somewhere to keep things, a browser, and a callback."""
-
-    def __init__(self, product: Product, page: Page, *, client_id: str = "") -> None:
-        self.tokens: OAuthToken | None = None
-        self.client: OAuthClientInformationFull | None = None
-        self.told: dict[str, str] = {}
-        self._product, self._page = product, page
-        self._name = "By hand" if client_id else "Python program"
-        if client_id:
-            self.client = OAuthClientInformationFull(client_id=client_id, redirect_uris=None)
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.tokens
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.tokens = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.client = client_info
-
-    async def open_browser(self, address: str) -> None:
-        self.told = await _allow(self._page, address, product=self._product, name=self._name)
-
-    async def callback(self) -> AuthorizationCodeResult:
-        return AuthorizationCodeResult(**{name: self.told[name] for name in ("code", "state", "iss")})
-
-
-@asynccontextmanager
-async def _listening(port: int) -> AsyncIterator[None]:
-    """Somebody answers at the callback, as an application would."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nDone.")
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", port):
-        yield
-
-
 @requirement("A-01", "R-04", "AS01")
 @pytest.mark.parametrize("client_id", ["", "client_by_hand"])
 async def test_the_python_sdk_signs_somebody_in_and_calls_a_tool(
     product: Product, mcp_url: str, client_id: str
 ) -> None:
     port = free_port()
-    metadata = OAuthClientMetadata.model_validate(
-        {
-            "client_name": "Python program",
-            "redirect_uris": [f"http://127.0.0.1:{port}/callback"],
-            "token_endpoint_auth_method": "none",
-        }
-    )
-    async with _chromium() as page, _listening(port):
-        program = Program(product, page, client_id=client_id)
-        auth = OAuthClientProvider(mcp_url, metadata, program, program.open_browser, program.callback)
+    name = "By hand" if client_id else NAME
+    async with _chromium() as page, listening(port):
+        program = Program(partial(_allow, page, product=product, name=name), client_id=client_id)
+        auth = OAuthClientProvider(mcp_url, metadata(port), program, program.open_browser, program.callback)
         async with (
             httpx2.AsyncClient(auth=auth, timeout=30) as http,
             Client(streamable_http_client(mcp_url, http_client=http)) as client,
@@ -164,7 +114,7 @@ async def test_the_python_sdk_signs_somebody_in_and_calls_a_tool(
         assert program.client is not None
         assert f"by {client_id or program.client.client_id}" in str(answer.content)
         await page.goto(f"{product.url}/connections/")
-        assert ("By hand" if client_id else "Python program") in await page.inner_text("main")
+        assert name in await page.inner_text("main")
 
 
 @requirement("A-01", "R-08", "R-09", "AS04")
@@ -172,19 +122,13 @@ async def test_the_python_sdk_is_known_by_its_metadata_document(
     product: Product, mcp_url: str, authority: Authority
 ) -> None:
     port = free_port()
-    described = {
-        "client_name": "Python program",
-        "redirect_uris": [f"http://127.0.0.1:{port}/callback"],
-        "grant_types": ["authorization_code", "refresh_token"],
-        "response_types": ["code"],
-        "token_endpoint_auth_method": "none",
-    }
-    metadata = OAuthClientMetadata.model_validate(described)
+    about = metadata(port)
+    described = about.model_dump(mode="json", exclude_none=True)
     with published_document(authority, described) as (address, asked):
-        async with _chromium() as page, _listening(port):
-            program = Program(product, page)
+        async with _chromium() as page, listening(port):
+            program = Program(partial(_allow, page, product=product, name=NAME))
             auth = OAuthClientProvider(
-                mcp_url, metadata, program, program.open_browser, program.callback, client_metadata_url=address
+                mcp_url, about, program, program.open_browser, program.callback, client_metadata_url=address
             )
             async with (
                 httpx2.AsyncClient(auth=auth, timeout=30) as http,
@@ -201,8 +145,10 @@ async def test_the_typescript_sdk_signs_somebody_in_and_calls_a_tool(
     product: Product, mcp_url: str, client_id: str
 ) -> None:
     node = next(NPM.glob("node_modules/node-linux-*/bin/node"))
-    words = [str(node), str(NPM / "typescript_client.mjs"), mcp_url, str(free_port()), client_id]
-    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words = [str(node), str(NPM / "typescript_client.mjs"), mcp_url, str(free_port()), "who_am_i", "{}", client_id]
+    process = await asyncio.create_subprocess_exec(
+        *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert process.stdout is not None
     said: list[str] = []
     async with _chromium() as page:

@@ -1,11 +1,12 @@
-// The official TypeScript SDK as a client: from an MCP URL alone to the answer of a tool.
-// node typescript_client.mjs MCP_URL CALLBACK_PORT [CLIENT_ID]
+// The official TypeScript SDK as a client: from an MCP URL alone to the answer of a tool, and again for each line given.
+// node typescript_client.mjs MCP_URL CALLBACK_PORT TOOL ARGUMENTS [CLIENT_ID]
 import http from "node:http";
+import readline from "node:readline";
 import { UnauthorizedError } from "@modelcontextprotocol/sdk/client/auth.js";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const [url, port, clientId] = process.argv.slice(2);
+const [url, port, tool, given, clientId] = process.argv.slice(2);
 const kept = { client: clientId ? { client_id: clientId } : undefined, tokens: undefined, verifier: "" };
 const provider = {
   redirectUrl: `http://127.0.0.1:${port}/callback`,
@@ -42,7 +43,13 @@ try {
 await first.finishAuth(await code);
 const client = new Client({ name: "program", version: "1" });
 await client.connect(new StreamableHTTPClientTransport(new URL(url), { authProvider: provider }));
-const answer = await client.callTool({ name: "who_am_i", arguments: {} });
-console.log(`answer ${answer.content[0].text}`);
+const use = async () => {
+  const { tools } = await client.listTools();
+  console.log(`tools ${tools.map((each) => each.name).sort().join(" ")}`);
+  const answer = await client.callTool({ name: tool, arguments: JSON.parse(given) });
+  console.log(`answer ${answer.content[0].text.replaceAll("\n", " ")}`);
+};
+await use();
 console.log(`refresh ${Boolean(kept.tokens.refresh_token)}`);
+for await (const _ of readline.createInterface({ input: process.stdin })) await use();
 process.exit(0);
