@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 _PAGES = (
     "", "connections/mcpserver/", "connections/mcpserver/add/", "connections/mcpserver/files/",
     "connections/connection/", "connections/apitoken/add/", "connections/flowtrace/", "audit/auditrecord/",
-    "auth/user/",
+    "auth/user/", "authserver/mcpclient/add/", "authserver/serviceaccount/add/", "authserver/exchangepolicy/add/",
 )  # fmt: skip
 _SECRET = "marker-of-the-browser"
 
@@ -31,8 +31,17 @@ def sign_in(page: Page, product: Product, *, path: str = "") -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
+_RIGHT_EDGE = """Math.max(
+  document.documentElement.scrollWidth,
+  ...[...document.querySelectorAll("#content :is(input, select, textarea)")].map(
+    field => field.getBoundingClientRect().right
+  ),
+)"""
+
+
 def too_wide(page: Page) -> int:
-    pixels: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    """By how many pixels the page, or a field that its box cuts off, is wider than the window."""
+    pixels: int = page.evaluate(f"Math.ceil({_RIGHT_EDGE} - window.innerWidth)")
     return max(pixels, 0)
 
 
