@@ -1,6 +1,6 @@
-"""FastMCP's client as a program of its own, with nothing configured but the address of the server.
+"""FastMCP's client as a program of its own, with little configured but the address of the server.
 
-    python -m tests.browser.fastmcp_program MCP_URL TOOL ARGUMENTS
+    python -m tests.browser.fastmcp_program MCP_URL TOOL ARGUMENTS [CLIENT]
 
 Prints `open ADDRESS` where it would open a browser, then `tools …` and `answer …`; and those again for each line that
 it is given.
@@ -14,6 +14,7 @@ import sys
 import webbrowser
 
 from fastmcp import Client
+from fastmcp.client.auth import OAuth
 
 
 class Printed(webbrowser.BaseBrowser):
@@ -24,8 +25,10 @@ class Printed(webbrowser.BaseBrowser):
         return True
 
 
-async def main(url: str, tool: str, arguments: dict[str, object]) -> None:
-    async with Client(url, auth="oauth") as client:
+async def main(url: str, tool: str, arguments: dict[str, object], known_as: str) -> None:
+    is_document = known_as.startswith("https://")
+    auth = OAuth(client_metadata_url=known_as) if is_document else OAuth(client_id=known_as or None)
+    async with Client(url, auth=auth) as client:
         while True:
             print("tools", *sorted(each.name for each in await client.list_tools()), flush=True)
             answer = await client.call_tool(tool, arguments)
@@ -36,4 +39,4 @@ async def main(url: str, tool: str, arguments: dict[str, object]) -> None:
 
 if __name__ == "__main__":
     webbrowser.register("printed", None, Printed("printed"), preferred=True)
-    asyncio.run(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), "".join(sys.argv[4:])))

@@ -1,7 +1,8 @@
-"""Programs of other people that use a server behind the gateway, knowing nothing but its address.
+"""Programs of other people that use a protected server, knowing nothing but its address.
 
 Each is entered with that address and a visit, and gives a function that uses the server once: lists its tools, calls
-one. The first use signs the person in; what a later one needs, the program has kept.
+one. The first use signs the person in; what a later one needs, the program has kept. A program may be told which client
+it is: an https address is that of its metadata document, anything else a client id that somebody entered.
 """
 
 from __future__ import annotations
@@ -43,13 +44,17 @@ class Used:
 
 
 Use = Callable[[], Awaitable[Used]]
-Start = Callable[[str, Visit, Path], AbstractAsyncContextManager[Use]]
+Start = Callable[..., AbstractAsyncContextManager[Use]]
+"""Takes the address, the visit, a folder of its own, and the client."""
 
 
 @asynccontextmanager
-async def python_sdk(url: str, visit: Visit, folder: Path) -> AsyncIterator[Use]:
-    port, program = free_port(), Program(visit)
-    auth = OAuthClientProvider(url, metadata(port), program, program.open_browser, program.callback)
+async def python_sdk(url: str, visit: Visit, folder: Path, client: str = "") -> AsyncIterator[Use]:
+    port, document = free_port(), client if _is_document(client) else None
+    program = Program(visit, client_id="" if document else client)
+    auth = OAuthClientProvider(
+        url, metadata(port), program, program.open_browser, program.callback, client_metadata_url=document
+    )
     async with listening(port), httpx2.AsyncClient(auth=auth, timeout=60) as http:
 
         async def use() -> Used:
@@ -60,20 +65,22 @@ async def python_sdk(url: str, visit: Visit, folder: Path) -> AsyncIterator[Use]
 
 
 @asynccontextmanager
-async def mcp_remote(url: str, visit: Visit, folder: Path) -> AsyncIterator[Use]:
-    log = folder / "log"
+async def mcp_remote(url: str, visit: Visit, folder: Path, client: str = "") -> AsyncIterator[Use]:
+    log, words = folder / "log", ["--client-metadata-url", client]
+    if not _is_document(client):
+        words = ["--static-oauth-client-info", json.dumps({"client_id": client})] if client else []
     parameters = StdioServerParameters(
         command=str(_NODE),
-        args=[str(_NPM / "node_modules/mcp-remote/dist/proxy.js"), url, str(free_port()), "--allow-http"],
+        args=[str(_NPM / "node_modules/mcp-remote/dist/proxy.js"), url, str(free_port()), "--allow-http", *words],
         env={"MCP_REMOTE_CONFIG_DIR": str(folder), "PATH": ""},
     )
     with log.open("w") as said:
         person = asyncio.create_task(_visit_what_is_printed(log, visit))
-        async with Client(stdio_client(parameters, errlog=said)) as client:
+        async with Client(stdio_client(parameters, errlog=said)) as connected:
             await person
 
             async def use() -> Used:
-                return await _used(client)
+                return await _used(connected)
 
             yield use
 
@@ -85,8 +92,10 @@ async def _visit_what_is_printed(log: Path, visit: Visit) -> None:
 
 
 @asynccontextmanager
-async def inspector(url: str, visit: Visit, folder: Path) -> AsyncIterator[Use]:
-    cli, loop, first = Inspector(url, folder), asyncio.get_running_loop(), True
+async def inspector(url: str, visit: Visit, folder: Path, client: str = "") -> AsyncIterator[Use]:
+    flag = "--client-metadata-url" if _is_document(client) else "--client-id"
+    cli = Inspector(url, folder, (flag, client) if client else ())
+    loop, first = asyncio.get_running_loop(), True
     call = ["--method", "tools/call", "--tool-name", TOOL, "--tool-arg", *(f"{k}={v}" for k, v in ARGUMENTS.items())]
 
     def open_browser(address: str) -> None:
@@ -112,15 +121,16 @@ async def _visited(visit: Visit, address: str) -> None:
 
 
 @asynccontextmanager
-async def typescript_sdk(url: str, visit: Visit, folder: Path) -> AsyncIterator[Use]:
-    command = [str(_NODE), str(_NPM / "typescript_client.mjs"), url, str(free_port()), TOOL, json.dumps(ARGUMENTS)]
+async def typescript_sdk(url: str, visit: Visit, folder: Path, client: str = "") -> AsyncIterator[Use]:
+    words = [url, str(free_port()), TOOL, json.dumps(ARGUMENTS), client]
+    command = [str(_NODE), str(_NPM / "typescript_client.mjs"), *words]
     async with _talking(command, visit, folder) as use:
         yield use
 
 
 @asynccontextmanager
-async def fastmcp(url: str, visit: Visit, folder: Path) -> AsyncIterator[Use]:
-    command = [sys.executable, "-m", "tests.browser.fastmcp_program", url, TOOL, json.dumps(ARGUMENTS)]
+async def fastmcp(url: str, visit: Visit, folder: Path, client: str = "") -> AsyncIterator[Use]:
+    command = [sys.executable, "-m", "tests.browser.fastmcp_program", url, TOOL, json.dumps(ARGUMENTS), client]
     async with _talking(command, visit, folder) as use:
         yield use
 
@@ -153,6 +163,10 @@ async def _talking(command: list[str], visit: Visit, folder: Path) -> AsyncItera
     yield use
     told.close()
     await process.wait()
+
+
+def _is_document(client: str) -> bool:
+    return client.startswith("https://")
 
 
 async def _used(client: Client) -> Used:

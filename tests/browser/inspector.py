@@ -24,6 +24,7 @@ class Inspector:
 
     url: str
     folder: Path
+    options: tuple[str, ...] = ()
 
     def sign_in(self, open_browser: Callable[[str], None], *words: str) -> dict[str, Any]:
         """Call a method; `open_browser` gets the address that is printed for the person."""
@@ -62,7 +63,7 @@ class Inspector:
         program = (
             NPM / "node_modules" / "@modelcontextprotocol" / "inspector" / "clients" / "launcher" / "build" / "index.js"
         )
-        command = [str(node), str(program), "--cli", self.url, "--transport", "http", "--format", "json", *words]
+        command = [str(node), str(program), "--cli", self.url, "--transport", "http", "--format", "json"]
         environment = {
             "HOME": str(self.folder), "PATH": "/usr/bin:/bin", "MCP_INSPECTOR_SECRET_STORE": "file",
             "MCP_OAUTH_CALLBACK_URL": f"http://127.0.0.1:{free_port()}/oauth/callback",
@@ -70,7 +71,11 @@ class Inspector:
             "MCP_AUTO_OPEN_ENABLED": "true", "BROWSER": "true",
         }  # fmt: skip
         return subprocess.Popen(
-            [*command, "--connect-timeout", "120000"], env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+            [*command, *self.options, *words, "--connect-timeout", "120000"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         )
 
 

@@ -56,10 +56,10 @@ def main(port: int, issuer: str) -> None:
     server = MCPServer("team", auth=auth, token_verifier=OurTokens(issuer, resource), log_level="WARNING")
 
     @server.tool()
-    def who_am_i() -> str:
+    def create_secure_note(title: str, content: str) -> str:
         """Say for whom the program acts."""
         token = get_access_token()
-        return f"{token.subject} by {token.client_id}" if token else "nobody"
+        return f"{title}: {token.subject} by {token.client_id}" if token else "nobody"
 
     uvicorn.run(server.streamable_http_app(), host="127.0.0.1", port=port, log_level="warning")
 

@@ -1,191 +1,154 @@
-"""Programs of other people sign somebody in at our authorization server, in a real browser, and call a tool."""
+"""Programs of other people sign somebody in at our authorization server, in a real browser, and call a tool.
+
+Each in the three ways to be known: it registers itself, an administrator has entered it, it has a metadata document.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-import httpx2
 import pytest
-from mcp import Client, StdioServerParameters, stdio_client
-from mcp.client.auth import OAuthClientProvider
-from mcp.client.streamable_http import streamable_http_client
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser
 
 from tests.product import ROOT, Product, free_port, running_product
 from tests.requirements import requirement
 
-from .conftest import ARGUMENTS
+from .gateway_programs import ARGUMENTS, PROGRAMS, TOOL, Used
 from .metadata_document import Authority, published_document
-from .python_program import NAME, Program, listening, metadata
+from .visiting import Visit, chromium
 
 pytestmark = pytest.mark.browser
-NPM = ROOT / "tests" / "npm"
-_RESOURCE = """
+_BY_HAND = "client_by_hand"
+_KNOWN_BY = ("registration", "hand", "document")
+_DESCRIBED = {
+    "client_name": "A program",
+    # Where each of them listens; any port will do.
+    "redirect_uris": [
+        f"http://{host}{path}" for host in ("127.0.0.1", "localhost") for path in ("/callback", "/oauth/callback")
+    ],
+    "grant_types": ["authorization_code", "refresh_token"],
+    "token_endpoint_auth_method": "none",
+}
+_ENTER = """
 from authserver.models import McpClient, ProtectedResource
 ProtectedResource.objects.create(name="Team notes", resource="{url}", scopes={{"notes:read": "Read your notes"}})
-McpClient.objects.create(
-    client_id="client_by_hand", name="By hand", redirect_uris=["http://127.0.0.1/callback"],
-    grant_types=["authorization_code", "refresh_token"],
-)
+described = {described}
+copied = {{name: described[name] for name in ("redirect_uris", "grant_types")}}
+McpClient.objects.create(client_id="{client_id}", name="By hand", **copied)
 """
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
+@dataclass(frozen=True)
+class Stage:
+    """The site, the address of a server that takes its tokens, and that of the programs' document."""
+
+    product: Product
+    url: str
+    document: str
+
+    def client_of(self, known_by: str) -> str:
+        """What a program is told to be; empty: it has to register."""
+        return {"registration": "", "hand": _BY_HAND, "document": self.document}[known_by]
+
+
+@dataclass
+class Signed:
+    """What one program did: the client that it named, its use of the server, and what went wrong."""
+
+    client_id: str = ""
+    used: Used | None = None
+    error: str = ""
 
 
 @pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Product]:
-    with running_product(tmp_path_factory.mktemp("product"), SSL_CERT_FILE=str(authority.file)) as running:
-        yield running
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Signed]]:
+    """All programs, one way after the other; those of one way at once."""
+    folder = tmp_path_factory.mktemp("clients")
+    authority, port = Authority(folder), free_port()
+    with (
+        running_product(folder, SSL_CERT_FILE=str(authority.file)) as product,
+        published_document(authority, _DESCRIBED) as (document, _),
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.browser.protected_server", str(port), product.url], cwd=ROOT
+        ) as server,
+    ):
+        stage = Stage(product, f"http://localhost:{port}/mcp", document)
+        enter = _ENTER.format(url=stage.url, described=_DESCRIBED, client_id=_BY_HAND)
+        product.manage("shell", "-v0", "-c", enter)
+        yield asyncio.run(_signed(stage, folder))
+        server.terminate()
 
 
-@pytest.fixture(scope="module")
-def mcp_url(product: Product) -> Iterator[str]:
-    with _protected_server(product) as url:
-        product.manage("shell", "-v0", "-c", _RESOURCE.format(url=url))
-        yield url
-
-
-@contextmanager
-def _protected_server(product: Product) -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "tests.browser.protected_server", str(port), product.url]
-    with subprocess.Popen(command, cwd=ROOT) as process:
-        try:
-            yield f"http://localhost:{port}/mcp"
-        finally:
-            process.terminate()
-
-
-@asynccontextmanager
-async def _chromium() -> AsyncIterator[Page]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-        yield await browser.new_page()
-        await browser.close()
-
-
-async def _allow(page: Page, address: str, *, product: Product, name: str, place: str = "127.0.0.1") -> dict[str, str]:
-    """Sign in, read the question, press Allow; return what the program was told."""
-    await page.goto(address)
-    await page.fill("input[name=login]", "alice")
-    await page.fill("input[name=password]", product.password)
-    await page.press("input[name=password]", "Enter")
-    await page.wait_for_selector("button[value=allow]")
-    text = await page.inner_text("main")
-    assert name in text
-    assert "Team notes" in text
-    assert f"{place}:" in text
-    await page.click("button[value=allow]")
-    await page.wait_for_url(
-        f"http://{place}:*/**/callback?**" if place == "localhost" else f"http://{place}:*/callback?**"
-    )
-    return dict(parse_qsl(urlsplit(page.url).query))
-
-
-@requirement("A-01", "R-04", "AS01")
-@pytest.mark.parametrize("client_id", ["", "client_by_hand"])
-async def test_the_python_sdk_signs_somebody_in_and_calls_a_tool(
-    product: Product, mcp_url: str, client_id: str
-) -> None:
-    port = free_port()
-    name = "By hand" if client_id else NAME
-    async with _chromium() as page, listening(port):
-        program = Program(partial(_allow, page, product=product, name=name), client_id=client_id)
-        auth = OAuthClientProvider(mcp_url, metadata(port), program, program.open_browser, program.callback)
-        async with (
-            httpx2.AsyncClient(auth=auth, timeout=30) as http,
-            Client(streamable_http_client(mcp_url, http_client=http)) as client,
-        ):
-            answer = await client.call_tool("who_am_i", {})
-        assert program.told["iss"] == product.url
-        assert program.tokens is not None
-        assert program.tokens.refresh_token
-        assert program.client is not None
-        assert f"by {client_id or program.client.client_id}" in str(answer.content)
-        await page.goto(f"{product.url}/connections/")
-        assert name in await page.inner_text("main")
-
-
-@requirement("A-01", "R-08", "R-09", "AS04")
-async def test_the_python_sdk_is_known_by_its_metadata_document(
-    product: Product, mcp_url: str, authority: Authority
-) -> None:
-    port = free_port()
-    about = metadata(port)
-    described = about.model_dump(mode="json", exclude_none=True)
-    with published_document(authority, described) as (address, asked):
-        async with _chromium() as page, listening(port):
-            program = Program(partial(_allow, page, product=product, name=NAME))
-            auth = OAuthClientProvider(
-                mcp_url, about, program, program.open_browser, program.callback, client_metadata_url=address
+async def _signed(stage: Stage, folder: Path) -> dict[tuple[str, str], Signed]:
+    found: dict[tuple[str, str], Signed] = {}
+    async with chromium() as browser:
+        for known_by in _KNOWN_BY:
+            client = stage.client_of(known_by)
+            done = await asyncio.gather(
+                *(_run(name, client, browser, stage, folder / known_by / name) for name in PROGRAMS)
             )
-            async with (
-                httpx2.AsyncClient(auth=auth, timeout=30) as http,
-                Client(streamable_http_client(mcp_url, http_client=http)) as client,
-            ):
-                answer = await client.call_tool("who_am_i", {})
-    assert asked == ["/client.json"]
-    assert f"by {address}" in str(answer.content)
+            found |= {(known_by, name): one for name, one in zip(PROGRAMS, done, strict=True)}
+    return found
 
 
-@requirement("A-01", "R-04")
-@pytest.mark.parametrize("client_id", ["", "client_by_hand"])
-async def test_the_typescript_sdk_signs_somebody_in_and_calls_a_tool(
-    product: Product, mcp_url: str, client_id: str
+async def _run(name: str, client: str, browser: Browser, stage: Stage, folder: Path) -> Signed:
+    folder.mkdir(parents=True)
+    signed = Signed()
+    try:
+        async with PROGRAMS[name](stage.url, _visit(browser, stage, signed), folder, client) as use:
+            signed.used = await use()
+    except Exception:
+        signed.error = traceback.format_exc()
+    return signed
+
+
+def _visit(browser: Browser, stage: Stage, signed: Signed) -> Visit:
+    """Sign in, read the question, press Allow; what the program is told has to say who we are."""
+
+    async def visit(address: str) -> dict[str, str]:
+        asked = dict(parse_qsl(urlsplit(address).query))
+        signed.client_id = asked["client_id"]
+        context = await browser.new_context()
+        context.set_default_timeout(60_000)
+        page = await context.new_page()
+        await page.goto(address)
+        await page.fill("input[name=login]", "alice")
+        await page.fill("input[name=password]", stage.product.password)
+        await page.press("input[name=password]", "Enter")
+        await page.get_by_role("button", name="Allow").wait_for()
+        question = await page.inner_text("main")
+        for words in ("Team notes", "Not verified", urlsplit(asked["redirect_uri"]).netloc):
+            assert words in question, words
+        await page.get_by_role("button", name="Allow").click()
+        await page.wait_for_url("http://*/**callback?**")
+        told = dict(parse_qsl(urlsplit(page.url).query))
+        await context.close()
+        assert told["iss"] == stage.product.url
+        return told
+
+    return visit
+
+
+@requirement("A-01", "R-01", "R-04", "R-08", "R-09", "AS01", "AS04")
+@pytest.mark.parametrize("known_by", _KNOWN_BY)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_signs_somebody_in_and_calls_a_tool(
+    signed: dict[tuple[str, str], Signed], name: str, known_by: str
 ) -> None:
-    node = next(NPM.glob("node_modules/node-linux-*/bin/node"))
-    words = [str(node), str(NPM / "typescript_client.mjs"), mcp_url, str(free_port()), "who_am_i", "{}", client_id]
-    process = await asyncio.create_subprocess_exec(
-        *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    said: list[str] = []
-    async with _chromium() as page:
-        async for line in process.stdout:
-            said.append(line.decode().strip())
-            if said[-1].startswith("open "):
-                name = "By hand" if client_id else "TypeScript program"
-                await _allow(page, said[-1].removeprefix("open "), product=product, name=name)
-    assert await process.wait() == 0, said
-    assert any(line.startswith("answer user:") for line in said), said
-    assert "refresh true" in said
-
-
-@requirement("A-01", "R-04")
-async def test_mcp_remote_signs_somebody_in_for_a_program_that_knows_no_oauth(
-    product: Product, mcp_url: str, tmp_path: Path
-) -> None:
-    node = next(NPM.glob("node_modules/node-linux-*/bin/node"))
-    proxy = str(NPM / "node_modules" / "mcp-remote" / "dist" / "proxy.js")
-    parameters = StdioServerParameters(
-        command=str(node),
-        args=[proxy, mcp_url, str(free_port()), "--allow-http"],
-        env={"MCP_REMOTE_CONFIG_DIR": str(tmp_path), "PATH": ""},
-    )
-    log = tmp_path / "log"
-    with log.open("w") as said:
-        async with _chromium() as page:
-            person = asyncio.create_task(_allow_when_asked(page, log, product=product))
-            async with Client(stdio_client(parameters, errlog=said)) as client:
-                answer = await client.call_tool("who_am_i", {})
-            await person
-    assert "user:" in str(answer.content)
-
-
-async def _allow_when_asked(page: Page, log: Path, *, product: Product) -> None:
-    """Open the address that a program prints."""
-    pattern = re.compile(rf"{re.escape(product.url)}/oauth/authorize\?\S+(?=\n)")
-    while not (found := pattern.search(log.read_text())):
-        await asyncio.sleep(0.2)
-    await _allow(page, found[0], product=product, name="", place="localhost")
+    one = signed[known_by, name]
+    assert not one.error, one.error
+    assert one.used is not None
+    assert one.used.tools == {TOOL}
+    assert "user:" in one.used.answer
+    assert f"by {one.client_id}" in one.used.answer
+    assert ARGUMENTS["title"] in one.used.answer
+    begins = {"registration": "client_", "hand": _BY_HAND, "document": "https://localhost:"}[known_by]
+    assert one.client_id.startswith(begins)
+    assert known_by != "registration" or one.client_id != _BY_HAND

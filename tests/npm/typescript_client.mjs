@@ -1,5 +1,5 @@
 // The official TypeScript SDK as a client: from an MCP URL alone to the answer of a tool, and again for each line given.
-// node typescript_client.mjs MCP_URL CALLBACK_PORT TOOL ARGUMENTS [CLIENT_ID]
+// node typescript_client.mjs MCP_URL CALLBACK_PORT TOOL ARGUMENTS [CLIENT_ID], which may be the address of a document
 import http from "node:http";
 import readline from "node:readline";
 import { UnauthorizedError } from "@modelcontextprotocol/sdk/client/auth.js";
@@ -7,8 +7,10 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
 const [url, port, tool, given, clientId] = process.argv.slice(2);
-const kept = { client: clientId ? { client_id: clientId } : undefined, tokens: undefined, verifier: "" };
+const isDocument = clientId?.startsWith("https://");
+const kept = { client: clientId && !isDocument ? { client_id: clientId } : undefined, tokens: undefined, verifier: "" };
 const provider = {
+  clientMetadataUrl: isDocument ? clientId : undefined,
   redirectUrl: `http://127.0.0.1:${port}/callback`,
   clientMetadata: {
     client_name: "TypeScript program",
