@@ -5,9 +5,12 @@ Spec: RFC 9112 §2.2, §3.2, §5.1, §5.2, §6.1, §6.3, §11.2; security notes 
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .joined_writes import JoinedWrites
 
 HEAD_BYTES: Final = 16 * 1024
 _VERSIONS: Final = ("1.1", "1.0")
@@ -28,6 +31,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     _head_bytes = _waiting_bytes = 0
     _is_in_head = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(cast("asyncio.Transport", transport))))
 
     def data_received(self, data: bytes) -> None:
         was_in_head = self._is_in_head

@@ -1,79 +1,37 @@
-"""Requests of the gateway: many at once, answers piece by piece, by connections whose addresses were judged.
-
-It follows no redirect, keeps no cookie, takes nothing from the environment and unpacks nothing.
-"""
+"""Requests of the gateway: many at once, by kept connections to addresses that were judged."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
-
-from ..protocol.errors import FlowError, MalformedResponseError, TransportError
-from . import resolve
+from ..protocol.errors import MalformedResponseError
 from .addresses import Allowance, require_url
-from .guarded_connections import tls_context
+from .origin import Origin
+from .relay_wire import RelayedAnswer, RelayWire
+
+__all__ = ["RelayClient", "RelayedAnswer"]
 
 _CONNECT_SECONDS: Final = 3.0
 # Many servers close after 5 s; one that closes while a request is on its way to it would lose the request.
 _KEPT_SECONDS: Final = 4.0
-_LOOKED_UP_SECONDS: Final = 10
-_LINE_BYTES: Final = 8 * 1024
-_READ_BYTES: Final = 64 * 1024
-_OWN: Final = (("User-Agent", "mcp-oauth-site"), ("Accept-Encoding", "identity"))
-_SET_BY_CALLER: Final = ("Accept", "Content-Type")
+_MOST_ADDRESSES: Final = 1000
+_LINES: Final = 4  # of a beginning
 
 
-class RelayedAnswer:
-    """The beginning of an answer; its body is read piece by piece, as it comes."""
+class _Place(NamedTuple):
+    """A server's address: its connections, and what every request there begins with after the method."""
 
-    __slots__ = ("_response", "status")
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-
-    def header(self, name: str) -> str:
-        """Return a header, empty if there is none; several lines of it are joined by commas. RFC 9110 §5.2."""
-        values = self._response.headers.getall(name, ())
-        return values[0] if len(values) == 1 else ", ".join(values)
-
-    async def read_piece(self) -> bytes:
-        """Return what has come since, waiting for at least one byte; empty at the end.
-
-        Raises:
-            TransportError: The connection broke before the end.
-            MalformedResponseError: What came is not HTTP.
-        """
-        try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            failure = _verdict(error)
-        raise failure
-
-    def is_complete(self) -> bool:
-        """Whether all of the body came, even if not all was read."""
-        return self._response.content.at_eof()
-
-    def close(self) -> None:
-        """Let go of the connection: kept if the answer was read to its end, cut otherwise."""
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+    origin: Origin[RelayWire]
+    beginning: str
 
 
 class RelayClient:
-    """One pool of connections for the process. Belongs to the event loop that makes it."""
+    """One pool of connections for the process. Belongs to the event loop that uses it."""
 
     def __init__(self) -> None:
-        self._sessions = {"http": _session(plain=True), "https": _session(plain=False)}
-        self._urls: dict[str, tuple[str, URL]] = {}
+        self._origins: dict[str, Origin[RelayWire]] = {}
+        self._places: dict[str, _Place] = {}
 
     async def send(
         self, method: str, url: str, *, headers: Sequence[tuple[str, str]], body: bytes | None
@@ -83,89 +41,48 @@ class RelayClient:
         Args:
             method: POST, GET or DELETE.
             url: Of a configured server.
-            headers: All that are sent, but for those about us and the connection.
+            headers: All that are sent, but for those about us and the connection; printable ASCII.
             body: None for a request without one.
 
         Raises:
             BlockedUrlError: The server may not be reached.
             TransportError: There is no answer.
-            MalformedResponseError: The answer is not HTTP, or its head too long.
+            MalformedResponseError: The answer is not HTTP, or its head too long; or a header could not be sent.
         """
-        scheme, target = self._urls.get(url) or self._judged(url)
+        place = self._places.get(url) or self._judged(url)
+        data = _as_bytes(method, place, headers=headers, body=body)
+        wire = place.origin.idle_wire() or await place.origin.new_wire()
         try:
-            response = await self._sessions[scheme].request(
-                method, target, headers=(*_OWN, *headers), data=body, allow_redirects=False
-            )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = _verdict(error)
-        else:
-            return RelayedAnswer(response)
-        raise failure
+            return await wire.send(data)
+        except BaseException:  # whoever waited has gone
+            wire.cut()
+            raise
 
     async def close(self) -> None:
         """Cut all connections."""
-        for session in self._sessions.values():
-            await session.close()
+        for origin in self._origins.values():
+            origin.close()
 
-    def _judged(self, text: str) -> tuple[str, URL]:
+    def _judged(self, text: str) -> _Place:
         """Addresses are judged again whenever a connection is opened."""
         url = require_url(text, allowed=Allowance.current())
-        if len(self._urls) > 1000:
-            self._urls.clear()
-        found = self._urls[text] = url.scheme, URL(url.origin + url.target, encoded=True)
+        origin = self._origins.get(url.origin)
+        if origin is None:
+            origin = self._origins[url.origin] = Origin(
+                url, connect_seconds=_CONNECT_SECONDS, kept_seconds=_KEPT_SECONDS, make=RelayWire
+            )
+        if len(self._places) >= _MOST_ADDRESSES:
+            self._places.clear()
+        own = f"Host: {url.authority}\r\nUser-Agent: mcp-oauth-site\r\nAccept-Encoding: identity\r\n"
+        found = self._places[text] = _Place(origin, f"{url.target} HTTP/1.1\r\n{own}")
         return found
 
 
-class GuardedResolver(AbstractResolver):
-    """Looks names up once, and gives addresses that were judged."""
-
-    def __init__(self, *, plain: bool) -> None:
-        self._plain = plain
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        addresses = await asyncio.to_thread(
-            resolve.resolve, host, port=port, plain=self._plain, seconds=_CONNECT_SECONDS
-        )
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-def _session(*, plain: bool) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        resolver=GuardedResolver(plain=plain),
-        ttl_dns_cache=_LOOKED_UP_SECONDS,
-        ssl=True if plain else tls_context(),
-        limit=0,
-        keepalive_timeout=_KEPT_SECONDS,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=None),
-        skip_auto_headers=_SET_BY_CALLER,
-        read_bufsize=_READ_BYTES,
-        max_line_size=_LINE_BYTES,
-        max_field_size=_LINE_BYTES,
-    )
-
-
-def _verdict(error: Exception) -> FlowError:
-    if isinstance(error, aiohttp.ClientResponseError):
-        return MalformedResponseError("the answer is not HTTP as we read it")
-    return TransportError(f"no answer: {type(error).__name__}")
+def _as_bytes(method: str, place: _Place, *, headers: Sequence[tuple[str, str]], body: bytes | None) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    head = f"{method} {place.beginning}{''.join(lines)}"
+    if head.count("\n") != _LINES + len(lines) or head.count("\r") != _LINES + len(lines) or not head.isascii():
+        raise MalformedResponseError("a header that cannot be sent")
+    if body is None:
+        return f"{head}\r\n".encode()
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)

@@ -21,9 +21,10 @@ from ..protocol.urls import ParsedUrl
 from .addresses import Allowance, require_url
 from .blocking import require_no_transaction
 from .limits import Limits
+from .origin import Origin
 from .proofs import note_nonce, proved
 from .signals import tell_request_done
-from .token_wire import Origin, Wire
+from .token_wire import Wire, token_origin
 
 _HEADERS: Final = {
     "User-Agent": "mcp-oauth-site",
@@ -71,7 +72,7 @@ class TokenSender:
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._connecting: set[asyncio.Task[None]] = set()
         self._urls: dict[str, ParsedUrl] = {}
-        self._origins: dict[str, Origin] = {}
+        self._origins: dict[str, Origin[Wire]] = {}
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="token-sender", daemon=True)
         self._thread.start()
@@ -126,7 +127,7 @@ class TokenSender:
 
     def _send_or_connect(self, exchange: _Exchange) -> None:
         url = self._judged(exchange.request.url)
-        origin = self._origins.get(url.origin) or self._origins.setdefault(url.origin, Origin(url, self._limits))
+        origin = self._origins.get(url.origin) or self._origins.setdefault(url.origin, token_origin(url, self._limits))
         wire = origin.idle_wire()
         if wire is not None:
             self._send(exchange, wire, url)
@@ -140,7 +141,7 @@ class TokenSender:
             self._urls[text] = require_url(text, allowed=Allowance.current())
         return self._urls[text]
 
-    async def _connect_and_send(self, exchange: _Exchange, origin: Origin, url: ParsedUrl) -> None:
+    async def _connect_and_send(self, exchange: _Exchange, origin: Origin[Wire], url: ParsedUrl) -> None:
         try:
             self._send(exchange, await origin.new_wire(), url)
         except Exception as error:

@@ -7,7 +7,6 @@ refuses what it does not need: redirects, compression, a change of protocol. RFC
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -16,98 +15,28 @@ import httptools
 from ..protocol.errors import FlowError, MalformedResponseError, TransportError
 from ..protocol.messages import Response
 from ..protocol.urls import ParsedUrl
-from . import resolve
-from .addresses import Address
-from .guarded_connections import tls_context
 from .limits import HEADER_BYTES, Limits
+from .origin import Origin
 
 Told = Callable[[Response | FlowError], None]
 
 _KEPT_SECONDS: Final = 15.0
-_LOOKED_UP_SECONDS: Final = 10.0
 
 
-class Origin:
-    """The connections to one scheme, host and port."""
-
-    def __init__(self, url: ParsedUrl, limits: Limits) -> None:
-        self._url, self._limits = url, limits
-        self._idle: list[Wire] = []
-        self._open: set[Wire] = set()
-        self._lookup: asyncio.Task[list[Address]] | None = None
-        self._lookup_until = 0.0
-
-    def idle_wire(self) -> Wire | None:
-        """Return a connection that is open and was used a moment ago, the last one first."""
-        while self._idle:
-            wire = self._idle.pop()
-            if wire.is_open and time.monotonic() - wire.idle_since < _KEPT_SECONDS:
-                return wire
-            wire.close()
-        return None
-
-    async def new_wire(self) -> Wire:
-        """Connect to one of the host's addresses.
-
-        Raises:
-            BlockedUrlError: The host may not be reached.
-            TransportError: No address of it answers.
-        """
-        loop, plain = asyncio.get_running_loop(), self._url.scheme == "http"
-        until = time.monotonic() + self._limits.connect_seconds
-        addresses, failure = await self._addresses(), ""
-        for tried, address in enumerate(addresses):
-            # A share of the time for each, so that a dead first address leaves some for the next.
-            share = max(0.0, until - time.monotonic()) / (len(addresses) - tried)
-            try:
-                async with asyncio.timeout(share):
-                    _, wire = await loop.create_connection(
-                        lambda: Wire(self, self._limits),
-                        str(address),
-                        self._url.port,
-                        ssl=None if plain else tls_context(),
-                        server_hostname=None if plain else self._url.host,
-                    )
-            except OSError as error:  # a refused certificate and a timeout are among them
-                failure = type(error).__name__
-            else:
-                return wire
-        raise TransportError(f"no response: {failure}")
-
-    def keep(self, wire: Wire) -> None:
-        """Take a connection back whose response is complete."""
-        self._idle.append(wire)
-
-    def opened(self, wire: Wire) -> None:
-        self._open.add(wire)
-
-    def closed(self, wire: Wire) -> None:
-        self._open.discard(wire)
-
-    def close(self) -> None:
-        """Cut all connections, whatever is under way on them."""
-        for wire in self._open:
-            wire.cut()
-
-    async def _addresses(self) -> list[Address]:
-        """One look-up for all who connect at the same time; every answer was judged."""
-        if self._lookup is None or time.monotonic() > self._lookup_until:
-            looked_up = asyncio.to_thread(
-                resolve.resolve,
-                self._url.host,
-                port=self._url.port,
-                plain=self._url.scheme == "http",
-                seconds=self._limits.connect_seconds,
-            )
-            self._lookup = asyncio.ensure_future(looked_up)
-            self._lookup_until = time.monotonic() + _LOOKED_UP_SECONDS
-        return await asyncio.shield(self._lookup)
+def token_origin(url: ParsedUrl, limits: Limits) -> Origin[Wire]:
+    """Return the connections to the server of a token endpoint."""
+    return Origin(
+        url,
+        connect_seconds=limits.connect_seconds,
+        kept_seconds=_KEPT_SECONDS,
+        make=lambda origin: Wire(origin, limits),
+    )
 
 
 class Wire(asyncio.Protocol):
     """One connection. Each request is told once what became of it."""
 
-    def __init__(self, origin: Origin, limits: Limits) -> None:
+    def __init__(self, origin: Origin[Wire], limits: Limits) -> None:
         self._origin, self._limits = origin, limits
         self._transport: asyncio.Transport
         self._told: Told | None = None
@@ -210,7 +139,6 @@ class Wire(asyncio.Protocol):
         told, self._told = self._told, None
         is_read = isinstance(outcome, Response) and bool(self._limits.max_bytes)
         if is_read and self.is_open and self._parser.should_keep_alive():
-            self.idle_since = time.monotonic()
             self._origin.keep(self)
         else:
             self.close()

@@ -14,7 +14,7 @@ import pytest
 from pytest_django import Settings
 
 from oauthflow.egress import Answer as Sent
-from oauthflow.egress import Sender, open_sender, resolve, token_wire
+from oauthflow.egress import Sender, open_sender, origin, resolve
 from oauthflow.egress.token_sender import TokenSender, _Exchange
 from oauthflow.protocol.errors import (
     BlockedUrlError,
@@ -159,7 +159,7 @@ def test_the_certificate_is_checked_against_the_name(
 ) -> None:
     settings.EGRESS_ALLOW = ("127.0.0.0/8",)
     file, tls = certificate_for("as.example", tmp_path)
-    monkeypatch.setattr(token_wire, "tls_context", lambda: ssl.create_default_context(cafile=str(file)))
+    monkeypatch.setattr(origin, "tls_context", lambda: ssl.create_default_context(cafile=str(file)))
     monkeypatch.setattr(resolve, "lookup", lambda host: [ipaddress.ip_address("127.0.0.1")])
     with serving(http_response(), tls=tls) as server:
         right = sent(sender, f"https://as.example:{server.port}/token").outcome

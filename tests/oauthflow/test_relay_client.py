@@ -1,0 +1,252 @@
+"""The gateway's own client against servers that answer byte by byte: what it takes, and what it never mixes up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from pytest_django import Settings
+
+from oauthflow.egress.relay_client import RelayClient, RelayedAnswer
+from oauthflow.protocol.errors import BlockedUrlError, FlowError, MalformedResponseError, TransportError
+
+Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+FIVE = b"Content-Length: 5\r\n"
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+class Server:
+    """Answers the first request of each connection with the next of `answers`; `connections` counts them."""
+
+    def __init__(self) -> None:
+        self.answers: list[bytes | Play] = []
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while self.answers:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    (int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), 0
+                )
+                self.requests.append(head + await reader.readexactly(length))
+                answer = self.answers.pop(0)
+                if isinstance(answer, bytes):
+                    writer.write(answer)
+                    await writer.drain()
+                    if b"Connection: close" in answer:
+                        break
+                else:
+                    await answer(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(*answers: bytes | Play) -> AsyncIterator[tuple[Server, RelayClient]]:
+    played = Server()
+    played.answers = list(answers)
+    server = await asyncio.start_server(played.serve, "127.0.0.1", 0)
+    played.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp?a=b"
+    client = RelayClient()
+    try:
+        yield played, client
+    finally:
+        await client.close()
+        server.close()
+
+
+@pytest.fixture(autouse=True)
+def _allowed(settings: Settings) -> None:
+    settings.EGRESS_ALLOW = ["127.0.0.1"]
+
+
+async def _post(played: Server, client: RelayClient, body: bytes = b"{}") -> RelayedAnswer:
+    return await client.send("POST", played.url, headers=[("Accept", "a/b")], body=body)
+
+
+async def _whole(answer: RelayedAnswer) -> bytes:
+    parts = []
+    while piece := await answer.read_piece():
+        parts.append(piece)
+    answer.close()
+    return b"".join(parts)
+
+
+CLOSING = b"Connection: close\r\n"
+CHUNKS = b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nTrail: er\r\n\r\n"
+WHOLE = {
+    "with a length": (JSON + FIVE + b"\r\nhello", b"hello", True),
+    "in chunks": (JSON + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS, b"hello", True),
+    "until the end": (JSON + CLOSING + b"\r\nhello", b"hello", False),
+    "closing": (JSON + FIVE + CLOSING + b"\r\nhello", b"hello", False),
+    "without a body": (b"HTTP/1.1 204 No Content\r\n\r\n", b"", True),
+    "empty": (JSON + b"Content-Length: 0\r\n\r\n", b"", True),
+    "after a preliminary answer": (b"HTTP/1.1 100 Continue\r\n\r\n" + JSON + FIVE + b"\r\nhello", b"hello", True),
+    "of HTTP/1.0": (JSON.replace(b"1.1", b"1.0") + FIVE + CLOSING + b"\r\nhello", b"hello", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "body", "is_kept"), WHOLE.values(), ids=WHOLE.keys())
+async def test_an_answer_is_read_to_its_end_and_the_connection_kept_where_it_may_be(
+    sent: bytes, body: bytes, is_kept: bool
+) -> None:
+    async with serving(sent, JSON + b"Content-Length: 2\r\n\r\nok") as (played, client):
+        assert await _whole(await _post(played, client)) == body
+        assert await _whole(await _post(played, client)) == b"ok"
+        assert played.connections == (1 if is_kept else 2)
+        host = played.url.split("/")[2].encode()
+        assert played.requests[0] == (
+            b"POST /mcp?a=b HTTP/1.1\r\nHost: " + host + b"\r\nUser-Agent: mcp-oauth-site\r\n"
+            b"Accept-Encoding: identity\r\nAccept: a/b\r\nContent-Length: 2\r\n\r\n{}"
+        )
+
+
+BROKEN: dict[str, tuple[bytes, type[FlowError]]] = {
+    "nothing": (b"Connection: close", MalformedResponseError),
+    "no HTTP": (b"SSH-2.0-x\r\n\r\n", MalformedResponseError),
+    "two lengths": (JSON + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", MalformedResponseError),
+    "length and chunks": (JSON + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok", MalformedResponseError),
+    "another protocol": (b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", MalformedResponseError),
+    "a folded header": (JSON + b"X: a\r\n b\r\nContent-Length: 2\r\n\r\nok", MalformedResponseError),
+    "a NUL": (JSON + b"X: a\x00b\r\nContent-Length: 2\r\n\r\nok", MalformedResponseError),
+    "a long header": (JSON + b"X: " + b"a" * 40_000 + b"\r\nContent-Length: 2\r\n\r\nok", MalformedResponseError),
+    "a header without an end": (JSON + b"X: " + b"a" * 400_000, MalformedResponseError),
+}
+
+
+@pytest.mark.parametrize(("sent", "error"), BROKEN.values(), ids=BROKEN.keys())
+async def test_what_is_not_clear_is_refused_and_the_connection_closed(sent: bytes, error: type[FlowError]) -> None:
+    async with serving(sent, JSON + b"Content-Length: 2\r\n\r\nok") as (played, client):
+        with pytest.raises(error):
+            await _post(played, client)
+        assert await _whole(await _post(played, client)) == b"ok"
+        assert played.connections == 2
+
+
+async def _abort(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("sent", [_abort, b"HTTP/1.1 200"])
+async def test_a_server_that_closes_before_it_answers_gave_no_answer(sent: bytes | Play) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent if isinstance(sent, bytes) else b"")
+        writer.close()
+
+    async with serving(close) as (played, client):
+        with pytest.raises(TransportError):
+            await _post(played, client)
+
+
+@pytest.mark.parametrize("rest", [b"Content-Length: 9\r\n\r\nhel", b"Transfer-Encoding: chunked\r\n\r\n9\r\nhel"])
+async def test_an_answer_that_breaks_off_says_so_after_what_came(rest: bytes) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(JSON + rest)
+        writer.close()
+
+    async with serving(close) as (played, client):
+        answer = await _post(played, client)
+        assert await answer.read_piece() == b"hel"
+        with pytest.raises(TransportError):
+            await answer.read_piece()
+
+
+async def test_a_second_answer_to_one_request_is_no_answer_to_the_next() -> None:
+    own, foreign = JSON + b"Content-Length: 3\r\n\r\nown", JSON + b"Content-Length: 4\r\n\r\nevil"
+    for late in (False, True):
+
+        async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, late: bool = late) -> None:
+            writer.write(own if late else own + foreign)
+            await writer.drain()
+            if late:
+                await asyncio.sleep(0.05)
+                writer.write(foreign)
+
+        async with serving(twice, own, own) as (played, client):
+            assert await _whole(await _post(played, client)) == b"own"
+            await asyncio.sleep(0.1 if late else 0)  # until the late one is there
+            assert await _whole(await _post(played, client)) == b"own"
+            assert played.connections == 2
+
+
+async def test_whoever_leaves_cuts_the_connection() -> None:
+    left = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        left.set()
+
+    async with serving(wait, JSON + b"Content-Length: 2\r\n\r\nok") as (played, client):
+        waiting = asyncio.create_task(_post(played, client))
+        while not played.requests:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        async with asyncio.timeout(5):
+            await left.wait()
+        assert await _whole(await _post(played, client)) == b"ok"
+
+
+async def test_a_server_is_made_to_wait_for_whoever_reads_slowly() -> None:
+    sent = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(JSON + b"\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    async with serving(endless) as (played, client):
+        answer = await _post(played, client)
+        await answer.read_piece()
+        before = -1
+        async with asyncio.timeout(10):
+            while sent != before:  # until it can send no more
+                before = sent
+                await asyncio.sleep(0.2)
+        assert len(await answer.read_piece()) < 1024 * 1024
+        async with asyncio.timeout(10):
+            while sent == before:
+                await answer.read_piece()
+        answer.close()
+
+
+@pytest.mark.parametrize("header", [("X", "a\r\nY: b"), ("X\nY", "b"), ("X", "a\rb"), ("X", "ä")])
+async def test_a_header_cannot_make_another_one(header: tuple[str, str]) -> None:
+    async with serving(JSON) as (played, client):
+        with pytest.raises(MalformedResponseError):
+            await client.send("POST", played.url, headers=[header], body=b"")
+        assert played.connections == 0
+
+
+async def test_an_address_inside_is_judged_before_anything_is_opened(settings: Settings) -> None:
+    async with serving(JSON) as (played, client):
+        settings.EGRESS_ALLOW = ["192.0.2.0/24"]
+        for url in (played.url, played.url.replace("127.0.0.1", "localhost"), played.url.replace("127.0.0.1", "[::1]")):
+            with pytest.raises(BlockedUrlError):
+                await client.send("POST", url, headers=(), body=b"")
+        assert played.connections == 0
+
+
+async def test_many_at_once_each_get_their_own_answer() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = played.requests[-1].partition(b"\r\n\r\n")[2]
+        await asyncio.sleep(0.001 * (int(body) % 7))
+        writer.write(JSON + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with serving(*[echo] * 300) as (played, client):
+
+        async def one(number: int) -> bytes:
+            return await _whole(await _post(played, client, b"%d" % number))
+
+        found: Sequence[bytes] = await asyncio.gather(*(one(number) for number in range(300)))
+        assert found == [b"%d" % number for number in range(300)]
