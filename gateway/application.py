@@ -6,7 +6,8 @@ Spec: MCP transports, Streamable HTTP; issue rules G-01 to G-25.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -21,14 +22,17 @@ from .callers.caller import Caller
 from .callers.identify import identify
 from .challenges import ChallengeError, challenge_answer
 from .conf import gateway_configuration
+from .edited_events import Edit
 from .exchange import ClientGoneError, Exchange, RawHeader, Receive, Send
 from .forwarding import Call, Forwarding
+from .judging import Judging
 from .messages import Era, Message, RefusedMessageError, check_headers_without_body, error_body, read_message
 from .metadata import metadata_answer, metadata_url
 from .needs_person import Asking, answer_needs_person, opens_links
 from .origins import METHODS, allowing, preflight_answer, require_host, require_origin
 from .paths import Endpoint, read_path
 from .places import Places
+from .policies.policy import Policy
 from .request_state import Bound, may_ask, redeemed, wrapping
 from .rights import Rights
 from .session_headers import SessionHeaders
@@ -72,9 +76,12 @@ class Gateway:
         self._limits = limits = gateway_configuration()
         self._calls = Places(of_a_user=limits.calls_of_a_user, of_all=limits.calls)
         self._streams = Places(of_a_user=limits.streams_of_a_user, of_all=limits.streams)
+        self._streams_of_server = Places(of_a_user=limits.streams_of_a_user, of_all=limits.streams)
         self._watch = Watch(limits)
         self._rights = Rights(self._watch, limits)
         self._client = RelayClient()
+        self._judging = Judging()
+        await self._judging.open()
         await TARGETS.open()
         sessions = SessionHeaders(Sessions(limits, threads=TARGETS.threads))
         self._forwarding = Forwarding(self._client, sessions=sessions, watch=self._watch, limits=limits)
@@ -85,6 +92,7 @@ class Gateway:
         self.end_streams()
         await self._rights.close()
         await TARGETS.close()
+        await self._judging.close()
         await self._client.close()
 
     def end_streams(self) -> None:
@@ -157,30 +165,48 @@ class Gateway:
     async def _call(
         self, exchange: Exchange, era: Era, message: Message | None, *, caller: Caller, server: ServerRow
     ) -> None:
-        """Find where it goes with which credentials, and forward it while the client waits."""
-        declined, edit = False, None
+        """Have it judged and forwarded, and tell the person where something is missing."""
+        declined, state = False, None
         if message is not None and may_ask(message):
             back = await redeemed(Bound(caller, server, message), threads=TARGETS.threads)
             message, declined = back.message, back.declined
-            edit = wrapping(Bound(caller, server, message))
-        try:
+            state = wrapping(Bound(caller, server, message))
+
+        async def forward(policy: Policy, edit: Edit | None) -> None:
             target = await find_target(server, caller=caller, label=exchange.label)
-            call = Call(exchange, era, message, caller, target, edit)
-            places = self._streams if call.stays_open else self._calls
-            with (
-                places.taken(caller.user_id),
-                self._watch.over(
-                    exchange,
-                    seconds=server.timeout_seconds,
-                    is_left_to_finish=call.outlives_client,
-                    still_may=partial(_still_may, call),
-                ) as under_way,
-            ):
-                await self._forwarding.forward(call, under_way)
+            call = Call(exchange, era, message, caller, target, edit or state, policy.limits.response_bytes)
+            await self._forward(call, policy)
+
+        try:
+            await self._judging.judge(exchange, message, caller=caller, server=server, forward=forward)
         except NeedsPersonError as error:
             can_open = opens_links(message, session_id=exchange.headers.get(b"mcp-session-id"))
             asking = Asking(message, caller, can_open, declined)
             await exchange.answer(await answer_needs_person(error, asking=asking, threads=TARGETS.threads))
+
+    async def _forward(self, call: Call, policy: Policy) -> None:
+        """Forward it while the client waits."""
+        with (
+            self._place(call, policy),
+            self._watch.over(
+                call.exchange,
+                seconds=call.target.server.timeout_seconds,
+                is_left_to_finish=call.outlives_client,
+                still_may=partial(_still_may, call),
+            ) as under_way,
+        ):
+            await self._forwarding.forward(call, under_way)
+
+    def _place(self, call: Call, policy: Policy) -> AbstractContextManager[None]:
+        if not call.stays_open:
+            return self._calls.taken(call.caller.user_id)
+        return self._stream_place(call, at_most=policy.limits.open_streams)
+
+    @contextmanager
+    def _stream_place(self, call: Call, *, at_most: int | None) -> Iterator[None]:
+        of_both = (call.target.server.id, call.caller.user_id)
+        with self._streams.taken(call.caller.user_id), self._streams_of_server.taken(of_both, at_most=at_most):
+            yield
 
 
 async def _still_may(call: Call) -> bool:

@@ -50,8 +50,12 @@ class NotedCall:
 
     Attributes:
         name: Of the tool or prompt; of a resource the address without its query.
+        request_bytes: Of the message; of a batch in its first call only, and so are `response_bytes`.
         arguments: JSON with secrets masked; empty unless they are to be kept.
-        answer: Gets the answer piece by piece.
+        answer: Gets the answer piece by piece; calls of a batch have one together.
+        outcome: What it is until it ends: given up.
+        status: That the client got; 0: it did not wait.
+        code: Of the JSON-RPC error, whoever made it; 0: none.
     """
 
     server_id: UUID
@@ -62,43 +66,54 @@ class NotedCall:
     name: str
     request_bytes: int
     correlation_id: str
+    answer: AnswerEnd
     arguments: str = ""
-    answer: AnswerEnd = field(default_factory=AnswerEnd)
     began: float = field(default_factory=time.monotonic)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    outcome: Outcome = Outcome.OK
+    outcome: Outcome = Outcome.CANCELLED
     status: int = 0
     code: int = 0
+    response_bytes: int = 0
     milliseconds: int = 0
 
     def end(self, outcome: Outcome | None = None, *, status: int, code: int = 0) -> None:
-        """Say how it ended.
+        """Note that it is over.
 
         Args:
             outcome: None: as the answer says.
             status: That the client got; 0: it did not wait.
-            code: Of the JSON-RPC error that we sent.
+            code: Of the JSON-RPC error that is an answer of ours.
         """
         self.outcome, self.code = (outcome, code) if outcome is not None else self.answer.outcome(status=status)
         self.status, self.milliseconds = status, round((time.monotonic() - self.began) * 1000)
+        self.response_bytes = self.answer.bytes if self.request_bytes else 0
 
 
-def begin_call(
-    message: Message, *, server: ServerRow, caller: Caller, policy: Policy, correlation_id: str
-) -> NotedCall:
-    """Note that a request begins."""
-    keeps = policy.keeps_arguments and message.method == "tools/call"
-    return NotedCall(
-        server_id=server.id,
-        server=server.slug,
-        user_id=caller.user_id,
-        client=caller.client_id[:200],
-        method=(message.method or message.kind)[:40],
-        name=_shown_name(message.method, message.name),
-        request_bytes=len(message.body),
-        correlation_id=correlation_id[:64],
-        arguments=kept_arguments(message.params.get("arguments", {})) if keeps else "",
-    )
+def begin_calls(
+    message: Message | None, *, server: ServerRow, caller: Caller, policy: Policy, correlation_id: str
+) -> list[NotedCall]:
+    """Note that a request begins, or all requests of a batch; nobody waits for anything else."""
+    if message is None:
+        return []
+    answer = AnswerEnd()
+    calls: list[NotedCall] = []
+    for request in message.members or (message,):
+        if request.kind == "request":
+            keeps = policy.keeps_arguments and request.method == "tools/call"
+            call = NotedCall(
+                server_id=server.id,
+                server=server.slug,
+                user_id=caller.user_id,
+                client=caller.client_id[:200],
+                method=request.method[:40],
+                name=_shown_name(request.method, request.name),
+                request_bytes=0 if calls else len(message.body),
+                correlation_id=correlation_id[:64],
+                answer=answer,
+                arguments=kept_arguments(request.params.get("arguments", {})) if keeps else "",
+            )
+            calls.append(call)
+    return calls
 
 
 class CallRecorder:
@@ -190,7 +205,7 @@ def _entry(call: NotedCall) -> Entry:
     details: dict[str, Any] = {
         "method": call.method, "tool" if call.method == "tools/call" else "target": call.name,
         "outcome": call.outcome.value, "status": call.status, "milliseconds": call.milliseconds,
-        "request_bytes": call.request_bytes, "response_bytes": call.answer.bytes,
+        "request_bytes": call.request_bytes, "response_bytes": call.response_bytes,
     }  # fmt: skip
     if call.code:
         details["code"] = call.code

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 Edit = Callable[[bytes], bytes | None]
@@ -15,13 +16,15 @@ Edit = Callable[[bytes], bytes | None]
 # Whole ends of lines only: the two bytes of one are no two ends.
 _END_OF_LINE: Final = re.compile(rb"\r\n|\n|\r")
 _END_OF_EVENT: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)+")
+_END_BYTES: Final = 3  # the longest without its last byte
 
 
 class EditedEvents:
     """Takes a stream piece by piece, and gives back whole events."""
 
     def __init__(self, edit: Edit) -> None:
-        self._edit, self._held = edit, b""
+        self._edit = edit
+        self._held, self._searched = bytearray(), 0
 
     @property
     def held_bytes(self) -> int:
@@ -30,19 +33,19 @@ class EditedEvents:
 
     def edited(self, piece: bytes) -> bytes:
         """Return the events that are complete now."""
-        return self._whole(self._held + piece)
+        self._held += piece
+        # What was searched is not searched again: an event of many pieces would take time without end.
+        found = _END_OF_EVENT.finditer(self._held, max(0, self._searched - _END_BYTES))
+        ends = [end.end() for end in found]
+        events = [self._event(bytes(self._held[start:end])) for start, end in pairwise((0, *ends))]
+        if ends:
+            del self._held[: ends[-1]]
+        self._searched = len(self._held)
+        return b"".join(events)
 
     def rest(self) -> bytes:
         """Return what is left at the end, which some clients take for an event."""
-        return self._event(self._held) if self._held else b""
-
-    def _whole(self, data: bytes) -> bytes:
-        events, start = [], 0
-        for end in _END_OF_EVENT.finditer(data):
-            events.append(self._event(data[start : end.end()]))
-            start = end.end()
-        self._held = data[start:]
-        return b"".join(events)
+        return self._event(bytes(self._held)) if self._held else b""
 
     def _event(self, event: bytes) -> bytes:
         lines = [line for line in _END_OF_LINE.split(event) if line]

@@ -27,6 +27,7 @@ class Exchange:
         headers: Of the request.
         message_id: Of the JSON-RPC request, once that is known. G-10.
         added: Headers that every answer gets; a part of the flow may add to them before the answer begins.
+        seen: Gets every part of the answer's body, where somebody wants to know how it ends.
         status: Of the answer; 0 before it has begun.
         sent_bytes: Of its body, so far.
         is_whole: Whether the answer has come to its end.
@@ -42,6 +43,7 @@ class Exchange:
         "method",
         "query",
         "receive",
+        "seen",
         "sent_bytes",
         "status",
     )
@@ -56,6 +58,7 @@ class Exchange:
         self.message_id: str | int | None = None
         self.added = list(added)
         self.receive, self._send = receive, send
+        self.seen: Callable[[bytes], None] | None = None
         self.status, self.sent_bytes, self.is_whole = 0, 0, False
 
     async def body(self, *, most: int) -> bytes:
@@ -94,11 +97,16 @@ class Exchange:
 
     async def piece(self, data: bytes) -> None:
         """Send a part of the body; returns when what was sent before is nearly out."""
-        self.sent_bytes += len(data)
+        self._note(data)
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def finish(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
-        self.sent_bytes += len(data)
+        self._note(data)
         self.is_whole = True
         await self._send({"type": "http.response.body", "body": data})
+
+    def _note(self, data: bytes) -> None:
+        self.sent_bytes += len(data)
+        if self.seen is not None:
+            self.seen(data)

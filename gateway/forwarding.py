@@ -37,7 +37,8 @@ class Call:
         message: None for GET and DELETE.
         caller: Whose call it is.
         target: Where it goes, with the caller's own credentials there.
-        edit: What a policy changes in the answer, if it does.
+        edit: What sees each JSON message of the answer and may change it.
+        answer_bytes: Longest document that may come back; None: as long as the gateway takes it.
     """
 
     exchange: Exchange
@@ -46,6 +47,7 @@ class Call:
     caller: Caller
     target: Target
     edit: Edit | None = None
+    answer_bytes: int | None = None
 
     @property
     def stays_open(self) -> bool:
@@ -122,7 +124,7 @@ class Forwarding:
     async def _relay(self, call: Call, answer: RelayedAnswer, under_way: UnderWay) -> None:
         kind = kind_of(answer)
         headers = returned_headers(answer, kind=kind) + await self._sessions.of_answer(call, answer)
-        relay = Relay(answer, under_way=under_way, watch=self._watch, limits=self._limits)
+        relay = Relay(answer, under_way=under_way, watch=self._watch, limits=self._limits, most_bytes=call.answer_bytes)
         if kind is Kind.EVENTS:
             under_way.deadline = self._watch.now + self._seconds_of_stream(call)
             under_way.may_be_quiet = call.stays_open

@@ -21,12 +21,19 @@ _ENDS_OF_EVENT: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class Relay:
-    """Hands one answer on."""
+    """Hands one answer on. `most_bytes` of a document, or of an event that is edited; None: as the gateway has it."""
 
     def __init__(
-        self, answer: RelayedAnswer, *, under_way: UnderWay, watch: Watch, limits: GatewayConfiguration
+        self,
+        answer: RelayedAnswer,
+        *,
+        under_way: UnderWay,
+        watch: Watch,
+        limits: GatewayConfiguration,
+        most_bytes: int | None = None,
     ) -> None:
         self._answer, self._under_way, self._watch, self._limits = answer, under_way, watch, limits
+        self._most = most_bytes or limits.answer_bytes
         self._exchange = under_way.exchange
 
     async def document(self, headers: list[RawHeader], *, edit: Edit | None) -> None:
@@ -36,7 +43,7 @@ class Relay:
             FailedError: 502, it is too long; nothing was sent yet.
             FlowError: The server broke off.
         """
-        answer, exchange, most = self._answer, self._exchange, self._limits.answer_bytes
+        answer, exchange, most = self._answer, self._exchange, self._most
         length = answer.header("Content-Length")
         if length and int(length) > most:
             raise FailedError(502, "The server's answer is too long.")
@@ -76,7 +83,7 @@ class Relay:
             under_way.received_at = watch.now
             if edited is not None:
                 piece = edited.edited(piece)
-                if edited.held_bytes > self._limits.answer_bytes:
+                if edited.held_bytes > self._most:
                     raise StreamEndedError("an event of it is too long")
                 if not piece:
                     continue
@@ -93,6 +100,6 @@ class Relay:
         while piece := await self._answer.read_piece():
             parts.append(piece)
             length += len(piece)
-            if length > self._limits.answer_bytes:
+            if length > self._most:
                 raise FailedError(502, "The server's answer is too long.")
         return b"".join(parts)

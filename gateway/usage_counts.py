@@ -38,7 +38,7 @@ def count_calls(calls: Sequence[NotedCall]) -> None:
             call.at.replace(minute=0, second=0, microsecond=0), call.server, call.user_id, call.client, call.method,
             name, call.outcome.value, class_of(call.milliseconds),
         )  # fmt: skip
-        added = (1, call.request_bytes, call.answer.bytes, call.milliseconds)
+        added = (1, call.request_bytes, call.response_bytes, call.milliseconds)
         sums[key] = [before + more for before, more in zip(sums[key], added, strict=True)]
     adapt = connection.ops.adapt_datetimefield_value
     with connection.cursor() as cursor:

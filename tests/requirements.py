@@ -274,7 +274,7 @@ _OF_THE_TRANSPORT: Final = {
     "G-17": _of_gateway("CN", "A modern client that leaves cancels at the server; an older one cancels nothing."),
     "G-18": _of_gateway("SH", "Events pass unbuffered and unchanged; streams that stay open may be quiet."),
     "G-19": _of_gateway("SU", "A subscription is a stream of one client alone."),
-    "G-20": _of_gateway("CA", "No answer to one access token is given to another."),
+    "G-20": Requirement("CA", "No answer to one access token is given to another."),
     "G-21": Requirement("LEGACY", "Batches exist in 2025-03-26 only."),
     "G-22": Requirement("MR", "A server's requestState passes unread; ours is sealed."),
     "G-23": _of_gateway("DI", "No capability is announced that the server lacks."),
@@ -297,7 +297,7 @@ _OF_THE_GATEWAY: Final = {
     "G12": Requirement("A6", "Links to connect are ours, tell nothing of the person, and work for them alone."),
     "G13": _of_gateway("A6", "Streams are limited in number, life, quiet and size, and leave nothing behind."),
     "G14": _of_gateway("A6", "A right that ends takes open streams with it."),
-    "G15": _of_gateway("A6", "A tool whose description changes is reported, and blocked where that is wanted."),
+    "G15": Requirement("A6", "A tool whose description changes is reported, and blocked where that is wanted."),
     "G16": _of_gateway("A6", "Answers are bounded in size and time, and never unpacked."),
 }
 

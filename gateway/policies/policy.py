@@ -79,6 +79,10 @@ class Approvals:
         return digest not in approved if digest else tool in self.changed
 
 
+class ForbiddenError(RefusedMessageError):
+    """A message that a policy does not let through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What one person may do at one server.
@@ -104,7 +108,7 @@ class Policy:
         """Whether a rule allows a tool of that name."""
         return any(rule.allows(tool) for rule in self.rules)
 
-    def refusal_of(self, message: Message) -> RefusedMessageError | None:
+    def refusal_of(self, message: Message) -> ForbiddenError | None:
         """Return why a message does not reach the server; None where it may.
 
         A forbidden tool looks like one that does not exist: an error in an answer with status 200. Of a batch with one
@@ -122,7 +126,7 @@ class Policy:
             return None
         # Nobody reads an answer to a notification; its status says that it was not taken.
         status = 200 if message.kind == "request" else 400
-        return RefusedMessageError(INVALID_PARAMS, words, status=status, id=message.id)
+        return ForbiddenError(INVALID_PARAMS, words, status=status, id=message.id)
 
     def _words_against(self, tool: str) -> str:
         unknown = f"Unknown tool: {tool[:_SHOWN_CHARACTERS]}"

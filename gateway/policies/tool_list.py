@@ -7,22 +7,22 @@ cache further on either: it is marked private. G-20.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from ..definitions import DefinitionWatch, digest_of, with_names
+from ..edited_events import Edit
 from .policy import Policy
 
 if TYPE_CHECKING:
     from ..messages.message import Message
 
-Rewrite = Callable[[bytes], bytes]
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
 
-def rewriter(message: Message | None, *, server_id: UUID, policy: Policy, watch: DefinitionWatch) -> Rewrite | None:
-    """Return what has to see each JSON-RPC document of an answer; None where the bytes pass as they are.
+def list_edit(message: Message | None, *, server_id: UUID, policy: Policy, watch: DefinitionWatch) -> Edit | None:
+    """Return what has to see each JSON-RPC document of an answer; None where none has to be seen.
 
     Args:
         message: What is answered; None for a stream that a GET opened, which may repeat any answer.
@@ -31,9 +31,9 @@ def rewriter(message: Message | None, *, server_id: UUID, policy: Policy, watch:
         watch: Gets to see every list.
     """
     if message is None:
-        return None if policy.shows_all else _Lists(server_id, policy, watch).rewrite
+        return None if policy.shows_all else _Lists(server_id, policy, watch).edited
     if message.method == "tools/list" or message.kind == "batch":
-        return _Lists(server_id, policy, watch).rewrite
+        return _Lists(server_id, policy, watch).edited
     return None
 
 
@@ -41,18 +41,18 @@ class _Lists:
     def __init__(self, server_id: UUID, policy: Policy, watch: DefinitionWatch) -> None:
         self._server_id, self._policy, self._watch = server_id, policy, watch
 
-    def rewrite(self, document: bytes) -> bytes:
-        """Return the document as this person may see it; the same bytes where that is no difference."""
+    def edited(self, document: bytes) -> bytes | None:
+        """Return the document as this person may see it; None where that is no difference."""
         try:
             parsed = json.loads(document)
         except (ValueError, RecursionError):
-            return document  # no client can read it either
+            return None  # no client can read it either
         answers = parsed if isinstance(parsed, list) else [parsed]
         results = [found for answer in answers if (found := _result_of(answer))]
         for result in results:
             self._watch.note(self._server_id, tuple(result["tools"]))
         if not results or self._policy.shows_all:
-            return document
+            return None
         for result in results:
             result["tools"] = self._shown(result["tools"])
             if "cacheScope" in result:

@@ -112,7 +112,7 @@ def count_gateway_calls(sender: object, calls: Sequence[NotedCall], **kwargs: ob
         GATEWAY_CALLS.labels(server, call.method if call.method in _MCP_METHODS else "other", call.outcome.value).inc()
         GATEWAY_SECONDS.labels(server).observe(call.milliseconds / 1000)
         GATEWAY_BYTES.labels(server, "request").inc(call.request_bytes)
-        GATEWAY_BYTES.labels(server, "response").inc(call.answer.bytes)
+        GATEWAY_BYTES.labels(server, "response").inc(call.response_bytes)
 
 
 def issuer_label(issuer: str) -> str:

@@ -15,11 +15,14 @@ from uuid import UUID
 import pytest
 from pytest_django import Settings
 
-from gateway import application, forwarding, watch
+from gateway import application, calls, definitions, forwarding, watch
 from gateway.application import Gateway
 from gateway.callers.caller import Caller
+from gateway.calls import NotedCall
 from gateway.challenges import InvalidTokenError, NoTokenError
 from gateway.credentials import Credentials
+from gateway.policies.book import PolicyBook
+from gateway.policies.policy import Policy
 from gateway.target import ServerRow, Target
 from gateway.targets import TARGETS, NeedsPersonError, Reason
 from mcp_oauth_site.answer_headers import answer_headers
@@ -152,6 +155,8 @@ class Front:
         self.sessions = FakeSessions()
         self.missing: Exception | None = None
         self.connection_id = UUID(int=2)
+        self.policy = Policy()
+        self.noted: list[NotedCall] = []
 
     async def identify(self, authorization: Sequence[bytes], **rest: Any) -> Caller:
         if not authorization:
@@ -215,6 +220,13 @@ class Front:
                 while self.gateway._watch.now == before:
                     await asyncio.sleep(0.005)
 
+    async def policy_for(self, server: ServerRow, *, caller: Caller) -> Policy:
+        return self.policy
+
+    def note(self, calls: Sequence[NotedCall]) -> list[None]:
+        self.noted += calls
+        return [None for _ in calls]
+
     def change_server(self, **changes: Any) -> None:
         self.server = replace(self.server, **changes)
 
@@ -237,6 +249,9 @@ async def standing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Async
         for name, value in (("open", nothing), ("close", nothing), ("give_up", front.give_up)):
             monkeypatch.setattr(type(TARGETS), name, lambda self, *args, _value=value: _value(*args))
         monkeypatch.setattr(watch, "TICK_SECONDS", 0.02)
+        monkeypatch.setattr(PolicyBook, "policy_for", front.policy_for)
+        monkeypatch.setattr(calls, "_write", front.note)
+        monkeypatch.setattr(definitions.DefinitionWatch, "_look", lambda self, lists: [None for _ in lists])
         await front.gateway.open()
         try:
             yield front

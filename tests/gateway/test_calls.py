@@ -16,7 +16,7 @@ from audit.record import ALLOWED_DETAILS
 from connections.models import McpServer
 from gateway import calls
 from gateway.arguments import MOST_BYTES, kept_arguments
-from gateway.calls import CallRecorder, NotedCall, begin_call
+from gateway.calls import CallRecorder, NotedCall, begin_calls
 from gateway.models import CallArguments, Outcome, Usage
 from gateway.outcome import AnswerEnd
 from gateway.policies.policy import Policy
@@ -36,13 +36,14 @@ def _call(server: McpServer, user: Any, *, method: str = "tools/call", name: str
     keeps = said.pop("keeps_arguments", False)
     said |= {"uri": name} if method == "resources/read" else {"name": name}
     message = message_of(method, **said)
-    return begin_call(
+    (call,) = begin_calls(
         message,
         server=row_of(server),
         caller=caller_of(user),
         policy=Policy(keeps_arguments=keeps),
         correlation_id="abc",
     )
+    return call
 
 
 def _ended(server: McpServer, user: Any, *, answer: bytes = b'{"result":{}}', **said: Any) -> NotedCall:

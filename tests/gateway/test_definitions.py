@@ -18,6 +18,7 @@ from gateway.models import PolicyVersion, ServerPolicy, ToolDefinition
 from oauthflow.flows.mail.send_notices import send_notices
 from oauthflow.models import Notice
 from tests.gateway.policy_stage import make_server, message_of, policy_of
+from tests.requirements import requirement
 
 pytestmark = pytest.mark.django_db
 SEARCH: dict[str, Any] = {"name": "search", "description": "Find", "inputSchema": {"type": "object"}}
@@ -62,6 +63,7 @@ def test_what_changes_nothing_is_not() -> None:
     assert digest_of({**turned, "name": "search", "title": None}) == digest_of(SEARCH)
 
 
+@requirement("G15")
 def test_the_first_wording_is_pinned_and_another_one_reported(server: McpServer, judge: User, now: datetime) -> None:
     _list(server, SEARCH, {**SEARCH, "name": "read"})
     assert {state for _, state in _states(server)} == {"approved"}
@@ -115,6 +117,7 @@ def test_a_server_that_wants_it_has_new_tools_wait(server: McpServer, alice: Use
     assert refusal.message == "Unknown tool: search"
 
 
+@requirement("G15")
 def test_a_changed_tool_is_held_back_until_it_is_approved(
     server: McpServer, alice: User, administrator: User, now: datetime
 ) -> None:

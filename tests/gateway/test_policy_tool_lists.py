@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from gateway.definitions import DefinitionWatch, digest_of
-from gateway.policies.event_data import EventRewriter
+from gateway.edited_events import Edit, EditedEvents
 from gateway.policies.policy import Approvals, Policy, ToolRule
-from gateway.policies.tool_list import Rewrite, rewriter
+from gateway.policies.tool_list import list_edit
 from tests.gateway.policy_stage import batch_of, message_of
+from tests.requirements import requirement
 
 SERVER = uuid4()
 SEARCH: dict[str, Any] = {"name": "search", "description": "Find – ü", "inputSchema": {"type": "object"}}
@@ -36,12 +40,16 @@ def watch() -> Noted:
     return Noted()
 
 
-def _reader(policy: Policy, watch: Noted, message: Any = ...) -> Rewrite:
-    found = rewriter(
-        message_of("tools/list") if message is ... else message, server_id=SERVER, policy=policy, watch=watch
-    )
+def _edit(policy: Policy, watch: Noted, message: Any = ...) -> Edit:
+    asked = message_of("tools/list") if message is ... else message
+    found = list_edit(asked, server_id=SERVER, policy=policy, watch=watch)
     assert found is not None
     return found
+
+
+def _reader(policy: Policy, watch: Noted, message: Any = ...) -> Callable[[bytes], bytes]:
+    edit = _edit(policy, watch, message)
+    return lambda document: edit(document) or document
 
 
 def _answer(*tools: object, **members: object) -> bytes:
@@ -102,6 +110,7 @@ def test_half_a_character_does_not_break_the_list(watch: Noted) -> None:
     assert _tools(_reader(NARROW, watch)(document)) == ["search"]
 
 
+@requirement("G-20")
 @pytest.mark.parametrize(("said", "kept"), [("public", "private"), ("private", "private")])
 def test_a_list_that_depends_on_the_person_is_shared_with_nobody(watch: Noted, said: str, kept: str) -> None:
     """A cache between us and the client may give public answers to others. G-20."""
@@ -121,7 +130,7 @@ def test_a_wording_that_nobody_approved_is_left_out(watch: Noted) -> None:
 
 def test_answers_to_other_requests_are_not_looked_at(watch: Noted) -> None:
     for method, name in (("tools/call", "search"), ("resources/list", ""), ("initialize", "")):
-        assert rewriter(message_of(method, name), server_id=SERVER, policy=NARROW, watch=watch) is None
+        assert list_edit(message_of(method, name), server_id=SERVER, policy=NARROW, watch=watch) is None
 
 
 def test_a_batch_and_a_stream_that_repeats_answers_are(watch: Noted) -> None:
@@ -129,7 +138,7 @@ def test_a_batch_and_a_stream_that_repeats_answers_are(watch: Noted) -> None:
     first, second = json.loads(_reader(NARROW, watch, batch_of("search"))(answers))
     assert (first["result"]["tools"], second["result"]["tools"]) == ([SEARCH], [])
     assert _tools(_reader(NARROW, watch, None)(_answer(SEARCH, DELETE))) == ["search"]
-    assert rewriter(None, server_id=SERVER, policy=Policy(), watch=watch) is None
+    assert list_edit(None, server_id=SERVER, policy=Policy(), watch=watch) is None
 
 
 # ---- Streams
@@ -137,10 +146,10 @@ def test_a_batch_and_a_stream_that_repeats_answers_are(watch: Noted) -> None:
 _PROGRESS = b': hello\nid: 1\nevent: message\ndata: {"method":"notifications/progress"}\n\n'
 
 
-def _through(rewrite: Rewrite, stream: bytes, *, pieces: int) -> list[bytes]:
-    events = EventRewriter(rewrite)
-    out = [events.feed(stream[start : start + pieces]) for start in range(0, len(stream), pieces)]
-    return [*out, events.end()]
+def _through(edit: Edit, stream: bytes, *, pieces: int) -> list[bytes]:
+    events = EditedEvents(edit)
+    out = [events.edited(stream[start : start + pieces]) for start in range(0, len(stream), pieces)]
+    return [*out, events.rest()]
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7, 64, 100_000])
@@ -148,31 +157,37 @@ def _through(rewrite: Rewrite, stream: bytes, *, pieces: int) -> list[bytes]:
 def test_a_list_in_a_stream_is_rewritten_wherever_the_pieces_break(watch: Noted, pieces: int, end: bytes) -> None:
     rest = b"retry: 10\nid: 2\ndata: " + _answer(SEARCH, DELETE) + b"\n\n: bye\n\n"
     stream = (_PROGRESS + rest).replace(b"\n", end)
-    out = b"".join(_through(_reader(NARROW, watch), stream, pieces=pieces))
-    assert out.startswith(_PROGRESS.replace(b"\n", end))
-    assert out.endswith(b": bye\n\n".replace(b"\n", end))
+    out = b"".join(_through(_edit(NARROW, watch), stream, pieces=pieces))
     assert b"delete" not in out
-    listed = out.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")[1].splitlines()
+    progress, listed, bye = _events(out)
+    assert progress == _PROGRESS.splitlines()[:-1]
     assert listed[:2] == [b"retry: 10", b"id: 2"]
     assert _tools(listed[2].removeprefix(b"data: ")) == ["search"]
+    assert bye == [b": bye"]
+
+
+def _events(stream: bytes) -> list[list[bytes]]:
+    """As a client reads it: lines end with CR LF, LF or CR."""
+    lines = re.split(rb"\r\n|\n|\r", stream)
+    return [list(event) for is_event, event in groupby(lines, key=bool) if is_event]
 
 
 @pytest.mark.parametrize("pieces", [1, 5, 100_000])
 def test_what_is_not_rewritten_keeps_every_byte(watch: Noted, pieces: int) -> None:
     stream = _PROGRESS + b"data:" + _answer(SEARCH) + b"\r\n\r\ndata: half"
-    assert b"".join(_through(_reader(Policy(), watch), stream, pieces=pieces)) == stream
+    assert b"".join(_through(_edit(Policy(), watch), stream, pieces=pieces)) == stream
 
 
 def test_an_event_goes_on_as_soon_as_it_is_whole(watch: Noted) -> None:
-    events = EventRewriter(_reader(NARROW, watch))
-    assert events.feed(_PROGRESS) == _PROGRESS
-    assert events.feed(b"data: {") == b""
-    assert events.feed(b"}\n\n: beat\n\n") == b"data: {}\n\n: beat\n\n"
+    events = EditedEvents(_edit(NARROW, watch))
+    assert events.edited(_PROGRESS) == _PROGRESS
+    assert events.edited(b"data: {") == b""
+    assert events.edited(b"}\n\n: beat\n\n") == b"data: {}\n\n: beat\n\n"
 
 
 def test_data_on_several_lines_is_one_document(watch: Noted) -> None:
     lines = b"".join(
         b"data: " + line + b"\n" for line in json.dumps(json.loads(_answer(DELETE)), indent=1).encode().splitlines()
     )
-    (out, *_) = _through(_reader(NARROW, watch), lines + b"\n", pieces=100_000)
+    (out, *_) = _through(_edit(NARROW, watch), lines + b"\n", pieces=100_000)
     assert _tools(out.removeprefix(b"data: ")) == []

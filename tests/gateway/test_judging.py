@@ -1,0 +1,194 @@
+"""The whole way of a request past the policy of its server: what reaches the server, what comes back, what is noted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from gateway.person_needed import NeedsPersonError, Reason
+from gateway.policies.policy import Limits, Policy, ToolRule
+from tests.requirements import requirement
+
+from .front import LEGACY, MODERN, Front, legacy_call, modern_call
+from .upstream import RESULT, answers, streams
+
+ONLY_READ = Policy(rules=(ToolRule.of("allowed", ("read_*",)),))
+LIST = {**MODERN, "Mcp-Method": "tools/list", "Mcp-Name": None}
+TOOLS = [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "read_file")]
+
+
+def _list(**members: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": TOOLS, "nextCursor": "2", **members}}).encode()
+
+
+async def _noted(front: Front, count: int = 1) -> list[tuple[str, str, str, int, int]]:
+    async with asyncio.timeout(5):
+        while len(front.noted) < count:
+            await asyncio.sleep(0.01)
+    return [(call.method, call.name, call.outcome.value, call.status, call.code) for call in front.noted]
+
+
+async def test_a_forbidden_tool_does_not_reach_the_server(front: Front) -> None:
+    front.policy = ONLY_READ
+    answer = await front.ask(modern_call(7), MODERN)
+    assert (answer.status, answer.header("content-type")) == (200, "application/json")
+    assert answer.json() == {"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "Unknown tool: echo"}}
+    assert front.upstream.seen == []
+    assert await _noted(front) == [("tools/call", "echo", "forbidden", 200, -32602)]
+
+
+async def test_an_allowed_tool_does(front: Front) -> None:
+    front.policy = ONLY_READ
+    answer = await front.ask(modern_call(name="read_file"), {**MODERN, "Mcp-Name": "read_file"})
+    assert (answer.status, answer.body, len(front.upstream.seen)) == (200, RESULT, 1)
+    assert await _noted(front) == [("tools/call", "read_file", "ok", 200, 0)]
+    (call,) = front.noted
+    assert call.request_bytes == len(front.upstream.seen[0].body)
+    assert (call.response_bytes, call.client, call.server) == (len(RESULT), "program", "files")
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_list_has_only_allowed_tools(front: Front, is_stream: bool, era: str) -> None:
+    front.policy = ONLY_READ
+    front.upstream.behave = streams(b"id: 1\ndata: " + _list() + b"\n\n") if is_stream else answers(_list())
+    if era == "modern":
+        answer = await front.ask(modern_call(method="tools/list"), LIST)
+    else:
+        answer = await front.ask(legacy_call(method="tools/list"), LEGACY)
+    document = answer.body.decode().strip().rpartition("data: ")[2] if is_stream else answer.body.decode()
+    result = json.loads(document)["result"]
+    assert ([tool["name"] for tool in result["tools"]], result["nextCursor"]) == (["read_file"], "2")
+    assert answer.is_whole
+    if not is_stream:
+        assert answer.header("content-length") == str(len(answer.body))
+
+
+async def test_a_stream_that_repeats_answers_shows_no_more(front: Front) -> None:
+    front.policy = ONLY_READ
+    front.upstream.behave = streams(b"id: 1\ndata: " + _list() + b"\n\n")
+    session = await front.ask(legacy_call(method="initialize"), LEGACY)
+    answer = await front.ask(b"", {**LEGACY, "Accept": "text/event-stream", "Last-Event-ID": "0"}, method="GET")
+    assert session.status == 200
+    assert b"read_file" in answer.body
+    assert b"echo" not in answer.body
+
+
+async def test_without_a_policy_a_list_passes_to_the_byte(front: Front) -> None:
+    front.upstream.behave = answers(_list())
+    assert (await front.ask(modern_call(method="tools/list"), LIST)).body == _list()
+
+
+async def test_over_the_limit_is_429_with_a_time_to_come_back(front: Front) -> None:
+    front.policy = Policy(limits=Limits(calls_per_minute=2))
+    got = [await front.ask(modern_call(number), MODERN) for number in range(3)]
+    assert [answer.status for answer in got] == [200, 200, 429]
+    assert 1 <= int(got[2].header("retry-after") or 0) <= 30
+    assert (got[2].json()["id"], got[2].json()["error"]["code"]) == (2, -32000)
+    assert len(front.upstream.seen) == 2
+    assert (await _noted(front, 3))[2] == ("tools/call", "echo", "over_limit", 429, 0)
+    other = await front.ask(modern_call(), {**MODERN, "Authorization": "Bearer bob"})
+    assert other.status == 200
+
+
+async def test_a_long_request_is_not_forwarded(front: Front) -> None:
+    front.policy = Policy(limits=Limits(request_bytes=1024))
+    answer = await front.ask(modern_call(arguments={"text": "x" * 1024}), MODERN)
+    assert (answer.status, answer.json()["id"], front.upstream.seen) == (413, 1, [])
+
+
+async def test_a_long_answer_is_not_relayed(front: Front) -> None:
+    front.policy = Policy(limits=Limits(response_bytes=1024))
+    front.upstream.behave = answers(b'{"id":1,"result":{"text":"' + b"x" * 1024 + b'"}}')
+    answer = await front.ask(modern_call(), MODERN)
+    assert (answer.status, b"xxx" in answer.body) == (502, False)
+    assert (await _noted(front))[0][2] == "upstream_error"
+
+
+async def test_a_person_has_as_many_streams_at_a_server_as_its_policy_says(front: Front) -> None:
+    front.policy = Policy(limits=Limits(open_streams=1))
+    go_on = asyncio.Event()
+    front.upstream.behave = streams(b": hello\n\n", go_on.wait)
+    wanted = {**LEGACY, "Accept": "text/event-stream"}
+    first = front.open(b"", wanted, method="GET")
+    await first.start()
+    second = await front.ask(b"", wanted, method="GET")
+    other = front.open(b"", {**wanted, "Authorization": "Bearer bob"}, method="GET")
+    await other.start()
+    assert (second.status, other.received.status) == (429, 200)
+    go_on.set()
+    await first.end()
+    await other.end()
+    third = front.open(b"", wanted, method="GET")
+    assert (await third.start()).status == 200
+    await third.end()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "wanted"),
+    [
+        (b'{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":true}}', 200, ("tool_error", 200, 0)),
+        (b'{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"m"}}', 200, ("rpc_error", 200, -32602)),
+        (b'{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"m"}}', 404, ("rpc_error", 404, -32601)),
+    ],
+)
+async def test_how_it_ended_is_noted(front: Front, body: bytes, status: int, wanted: tuple[str, int, int]) -> None:
+    front.upstream.behave = answers(body, status=status)
+    await front.ask(modern_call(), MODERN)
+    assert (await _noted(front))[0][2:] == wanted
+
+
+async def test_a_missing_connection_is_noted_as_such(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    front.missing = NeedsPersonError(Reason.DEGRADED, front.server)
+    await front.ask(modern_call(), MODERN)
+    assert (await _noted(front))[0][2] == "needs_person"
+
+
+async def test_a_client_that_leaves_is_noted_as_such(front: Front) -> None:
+    never = asyncio.Event()
+    front.upstream.behave = streams(b": hello\n\n", never.wait)
+    client = front.open(modern_call(), MODERN)
+    await client.start()
+    client.leave()
+    await client.end()
+    assert (await _noted(front))[0][2] == "cancelled"
+
+
+async def test_each_call_of_a_batch_is_noted_and_its_bytes_once(front: Front) -> None:
+    calls = [json.loads(legacy_call(number)) for number in range(3)]
+    body = json.dumps([*calls, {"jsonrpc": "2.0", "method": "notifications/x"}]).encode()
+    front.upstream.behave = answers(b"[" + RESULT + b"]")
+    answer = await front.ask(body, {"Mcp-Protocol-Version": "2025-03-26"})
+    assert answer.status == 200
+    assert await _noted(front, 3) == [("tools/call", "echo", "ok", 200, 0)] * 3
+    assert [call.response_bytes for call in front.noted] == [len(RESULT) + 2, 0, 0]
+
+
+async def test_notifications_are_not_noted(front: Front) -> None:
+    front.upstream.behave = answers(b"", status=202, kind="")
+    body = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{}}'
+    assert (await front.ask(body, LEGACY)).status == 202
+    await front.ask(modern_call(), MODERN)
+    assert [method for method, *_ in await _noted(front)] == ["tools/call"]
+
+
+async def test_where_records_are_far_behind_no_call_begins(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.calls.CallRecorder.has_room", False)
+    answer = await front.ask(modern_call(), MODERN)
+    assert (answer.status, answer.header("retry-after"), front.upstream.seen) == (503, "1", [])
+
+
+@requirement("G-20")
+async def test_no_answer_is_kept_for_anybody_else_or_for_later(front: Front) -> None:
+    """Whatever the server says about sharing it: each request goes to the server."""
+    for number, token in enumerate(("alice", "alice", "bob"), start=1):
+        front.upstream.behave = answers(_list(cacheScope="public", ttlMs=600_000, of=token))
+        answer = await front.ask(modern_call(method="tools/list"), {**LIST, "Authorization": f"Bearer {token}"})
+        assert (answer.json()["result"]["of"], len(front.upstream.seen)) == (token, number)
+        assert answer.header("cache-control") == "no-store"
+    front.policy = ONLY_READ
+    answer = await front.ask(modern_call(method="tools/list"), LIST)
+    assert answer.json()["result"]["cacheScope"] == "private"
