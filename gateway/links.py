@@ -50,7 +50,9 @@ def link_for(needed: NeedsPersonError, *, user_id: int) -> Link:
             challenge = BearerChallenge(error="insufficient_scope", scope=format_scope(needed.scopes))
             if is_asked_in_vain(connection, challenge, now=now):
                 raise needed.left_to_administrators(_IN_VAIN)
-        started = waiting_authorization(connection, user=user, now=now, challenge=challenge)
+        # What worked before and does not now may have moved: what is known of the server is looked up again. D-15.
+        has_worked = needed.reason is not Reason.CONNECT
+        started = waiting_authorization(connection, user=user, now=now, challenge=challenge, fresh=has_worked)
     except FlowError as error:
         raise needs_person(error, server=needed.server, connection_id=needed.connection_id) from error
     return Link(started.authorization_url, started.request.pk.hex)

@@ -129,7 +129,7 @@ def start_authorization(
 
 
 def waiting_authorization(
-    connection: Connection, *, user: User, now: datetime, challenge: BearerChallenge | None = None
+    connection: Connection, *, user: User, now: datetime, challenge: BearerChallenge | None = None, fresh: bool = False
 ) -> StartedAuthorization:
     """Return the request that already waits for this person, or start one: a program that asks again starts no more.
 
@@ -152,7 +152,7 @@ def waiting_authorization(
             _check_may_connect(connection, user=user)
             state, method = request.state_sealed.reveal(), request.registration_method
             return StartedAuthorization(request, state, _our_url(request), request.expires_at, method)
-    return start_authorization(connection, user=user, now=now, challenge=challenge)
+    return start_authorization(connection, user=user, now=now, challenge=challenge, fresh=fresh)
 
 
 def bind_browser(request: AuthorizationRequest, *, user: User, now: datetime) -> BoundBrowser:

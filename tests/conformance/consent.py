@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64encode
 from hashlib import sha256
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import requests
 
 TIMEOUT_SECONDS = 30
 _CALLBACK = "http://127.0.0.1/callback"
 _VERIFIER = "v" * 43
+_TYPED = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}
 
 
 class ScriptedPerson:
@@ -26,27 +27,49 @@ class ScriptedPerson:
 
     def allow(self, authorization_url: str) -> str:
         """Open a client's request, press Allow; return where the browser is sent."""
-        typed = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}
-        page = self._browser.get(authorization_url, headers=typed, timeout=TIMEOUT_SECONDS)
+        page = self._browser.get(authorization_url, headers=_TYPED, timeout=TIMEOUT_SECONDS)
         page.raise_for_status()
         form = {"decision": "allow", "csrfmiddlewaretoken": _csrf(page.text)}
         answer = self._browser.post(page.url, data=form, allow_redirects=False, timeout=TIMEOUT_SECONDS)
         assert answer.status_code == 303, answer.text
         return answer.headers["Location"]
 
-    def token(self, resource: str) -> str:
-        """Let a fresh program use a resource, and return the access token that it gets."""
+    def register(self) -> str:
+        """Register a program and return its client id."""
         about = {"client_name": "Program", "redirect_uris": [_CALLBACK], "token_endpoint_auth_method": "none"}
-        client = requests.post(f"{self._site}/oauth/register", json=about, timeout=TIMEOUT_SECONDS).json()
-        named = {"client_id": client["client_id"], "redirect_uri": _CALLBACK, "resource": resource}
+        answer = requests.post(f"{self._site}/oauth/register", json=about, timeout=TIMEOUT_SECONDS)
+        answer.raise_for_status()
+        return str(answer.json()["client_id"])
+
+    def token(self, resource: str, *, client_id: str) -> str:
+        """Let that program use a resource, and return the access token that it gets."""
+        named = {"client_id": client_id, "redirect_uri": _CALLBACK, "resource": resource}
         challenge = urlsafe_b64encode(sha256(_VERIFIER.encode()).digest()).rstrip(b"=").decode()
         asked = {**named, "response_type": "code", "code_challenge": challenge, "code_challenge_method": "S256"}
-        told = self.allow(f"{self._site}/oauth/authorize?{urlencode(asked)}")
+        told = self._at_callback(self.allow(f"{self._site}/oauth/authorize?{urlencode(asked)}"))
         (code,) = parse_qs(urlsplit(told).query)["code"]
         form = {**named, "grant_type": "authorization_code", "code": code, "code_verifier": _VERIFIER}
         answer = requests.post(f"{self._site}/oauth/token", data=form, timeout=TIMEOUT_SECONDS)
         answer.raise_for_status()
         return str(answer.json()["access_token"])
+
+    def connect(self, link: str) -> None:
+        """Follow a link of ours to a service and back, where the service asks nothing."""
+        self._browser.get(link, headers=_TYPED, timeout=TIMEOUT_SECONDS)
+
+    def _at_callback(self, told: str) -> str:
+        """Where the program is told, over the sign-in to the server itself if there is one on the way."""
+        if told.startswith(_CALLBACK):
+            return told
+        page = self._browser.get(urljoin(self._site, told), timeout=TIMEOUT_SECONDS)
+        form = {"decision": "continue", "csrfmiddlewaretoken": _csrf(page.text)}
+        answer = self._browser.post(page.url, data=form, allow_redirects=False, timeout=TIMEOUT_SECONDS)
+        while "Location" in answer.headers:
+            told = urljoin(answer.url, answer.headers["Location"])
+            if told.startswith(_CALLBACK):
+                return told
+            answer = self._browser.get(told, allow_redirects=False, timeout=TIMEOUT_SECONDS)
+        raise AssertionError(f"the visit ends at {answer.url}: {re.sub('<[^>]+>', '', answer.text)[:1000]}")
 
 
 def _csrf(page: str) -> str:

@@ -55,7 +55,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def _token(product: Product, front: int) -> str:
     person = ScriptedPerson(product.url, name="alice", password=product.password)
-    return person.token(f"http://localhost:{front}/mcp/everything")
+    return person.token(f"http://localhost:{front}/mcp/everything", client_id=person.register())
 
 
 @pytest.mark.parametrize(("revision", "count"), [("2025-11-25", 30), ("2026-07-28", 37)])

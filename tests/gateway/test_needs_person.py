@@ -78,7 +78,7 @@ class Front:
 
 
 def _column(server: McpServer, name: str) -> Any:
-    value = getattr(server, name)
+    value = getattr(server, name, "")  # which trust it has is no column of its own
     return getattr(value, "ciphertext", value)
 
 
@@ -285,8 +285,6 @@ def test_a_server_that_moved_needs_an_administrator_before_anybody_signs_in(fron
     connection = front.world.connect(alice, now=timezone.now())
     front.world.mcp_server.issuers = ["https://evil.example"]
     front.world.internet["https://evil.example"] = type(front.world.authorization_server)(issuer="https://evil.example")
-    connection.server.discovery.expires_at = timezone.now()
-    connection.server.discovery.save()
     told = document(front.ask(legacy("tools/list"), front.needed(Reason.REAUTHORIZE, connection_id=connection.pk)))
     assert told["error"]["data"] == {"reason": "issuer_changed"}
     assert "evil" not in json.dumps(told)
