@@ -26,6 +26,7 @@ from ..protocol.authorization_request import Answerable, read_answerable, read_c
 from ..protocol.authorization_response import error_response
 from ..protocol.errors import InteractionRequiredError, OAuthError
 from .answers import error_page, to_client
+from .refusals import record_refused_question
 
 
 @csrf_exempt  # only asks; the form that follows is guarded
@@ -37,25 +38,34 @@ def authorize(request: HttpRequest) -> HttpResponse:
     Spec: RFC 6749 §4.1.1, §4.1.2.1; RFC 9700 §4.11.2. A-11, A-20, X-09, AS01, AS09, AS15.
     """
     parameters = dict(request.GET.lists())
+    client = None
     try:
         client_id = read_client_id(parameters)
         if not needs_document(client_id):
             # Known without asking anybody, so a wrong address is told before anybody types a password.
-            read_answerable(parameters, client=rules_of(known_client(client_id, now=timezone.now())))
+            client = known_client(client_id, now=timezone.now())
+            read_answerable(parameters, client=rules_of(client))
         if not request.user.is_authenticated:
             return _sign_in_first(request, parameters)
         count_start(request.user, now=timezone.now())
         client = resolve_client(client_id, now=timezone.now())
         answerable = read_answerable(parameters, client=rules_of(client))
     except OAuthError as error:
+        _record(request, error, client=client)
         return error_page(request, error)
     own = is_own_navigation(request)
     try:
         return _ask(request, parameters, client=client, answerable=answerable, own=own)
     except OAuthError as error:
+        _record(request, error, client=client)
         if client.verified and error.redirectable and own:
             return to_client(error_response(answerable, issuer=issuer(), error=error))
         return error_page(request, error, answerable=answerable)
+
+
+def _record(request: HttpRequest, error: OAuthError, *, client: McpClient | None) -> None:
+    user = request.user if request.user.is_authenticated else None
+    record_refused_question(error, client=client, user=user, now=timezone.now())
 
 
 def _sign_in_first(request: HttpRequest, parameters: Mapping[str, Sequence[str]]) -> HttpResponse:
