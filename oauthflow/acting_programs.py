@@ -27,6 +27,7 @@ class ActingProgram:
         since: When the person allowed it.
         last_used_at: When it last fetched a token; None where it never did.
         revoke_url: Where a POST ends the grant.
+        ended_at: When this site ended what it held, because somebody else held it as well; None where nothing did.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ActingProgram:
     since: datetime
     last_used_at: datetime | None
     revoke_url: str
+    ended_at: datetime | None = None
 
 
 Source = Callable[["User"], list[ActingProgram]]

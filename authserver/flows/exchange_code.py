@@ -24,7 +24,7 @@ from ..statements import (
     use_code,
 )
 from .family_tokens import mint_for_family
-from .reuse import ReuseError
+from .reuse import CODE_REPLAYED, ReuseError
 
 
 def exchange_code(form: Mapping[str, str], *, client: StoredClient, now: datetime) -> TokenResponse:
@@ -87,7 +87,7 @@ def _replayed(family: StoredFamily) -> ReuseError:
         "The code was used before.",
         family_id=family.id,
         event=AuditEvent.CLIENT_GRANT_REVOKED,
-        reason="code_replayed",
+        reason=CODE_REPLAYED,
     )
 
 

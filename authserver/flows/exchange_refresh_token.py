@@ -19,7 +19,7 @@ from ..protocol.opaque import hash_of_token, new_refresh_token, read_opaque, was
 from ..protocol.token_response import TokenResponse, open_response, seal_response
 from ..statements import StoredClient, StoredFamily, find_family, rotate
 from .family_tokens import mint_for_family
-from .reuse import ReuseError
+from .reuse import REFRESH_REUSED, ReuseError
 
 
 def exchange_refresh_token(form: Mapping[str, str], *, client: StoredClient, now: datetime) -> TokenResponse:
@@ -84,5 +84,5 @@ def _again(family: StoredFamily, *, text: str, token_hash: str, now: datetime) -
         "The refresh token was used before.",
         family_id=family.id,
         event=AuditEvent.REFRESH_REUSE_DETECTED,
-        reason="refresh_reused",
+        reason=REFRESH_REUSED,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from django.db import transaction
@@ -14,6 +15,10 @@ from oauthflow.flows.mail.queue_notices import tell_program_stopped
 from ..models import TokenFamily
 from ..protocol.errors import InvalidGrantError
 from .end_tokens import end_families
+
+CODE_REPLAYED: Final = "code_replayed"
+REFRESH_REUSED: Final = "refresh_reused"
+REUSED: Final = frozenset({CODE_REPLAYED, REFRESH_REUSED})
 
 
 class ReuseError(InvalidGrantError):

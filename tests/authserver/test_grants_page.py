@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -49,6 +51,18 @@ def test_a_person_stops_a_program_and_its_tokens_are_dead(browser: Client, alice
     assert (record.actor, record.client) == (str(alice.pk), "client_notes")
     browser.post(f"/oauth/grants/{consent.pk}/revoke")
     assert AuditRecord.objects.filter(event=AuditEvent.CLIENT_GRANT_REVOKED).count() == 1
+
+
+@requirement("AS07", "X-04")
+@pytest.mark.parametrize("reason", ["refresh_reused", "code_replayed"])
+def test_the_page_says_where_two_held_what_a_program_had(browser: Client, alice: User, reason: str) -> None:
+    consent, now = make_consent(alice, registered()), timezone.now()
+    make_family(consent, issued_at=now - timedelta(days=1))
+    assert "in two places" not in browser.get("/connections/").content.decode()
+    make_family(consent, issued_at=now - timedelta(hours=1), ended_at=now, ended_reason=reason)
+    assert "in two places at once" in browser.get("/connections/").content.decode()
+    make_family(consent, issued_at=now)
+    assert "in two places" not in browser.get("/connections/").content.decode()
 
 
 def test_another_persons_grant_is_not_there(browser: Client, bob: User) -> None:
