@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from contextvars import ContextVar
+from random import getrandbits
 
 _current: ContextVar[str] = ContextVar("correlation_id", default="")
 _client: ContextVar[str] = ContextVar("acting_client", default="")
@@ -29,6 +31,11 @@ def begin_correlation(given: str = "") -> str:
     _current.set(chosen)
     _client.set("")
     return chosen
+
+
+def growing_id() -> str:
+    """Return a new id. Ids that grow with time: the index of the audit record takes them several times more cheaply."""
+    return f"{time.time_ns():016x}{getrandbits(64):016x}"
 
 
 def act_through(client: str) -> None:

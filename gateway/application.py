@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from audit.correlation import begin_correlation, correlation_id
+from audit.correlation import begin_correlation, growing_id
 from oauthflow.egress.relay_client import RelayClient
 
 from .answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
@@ -103,8 +103,8 @@ class Gateway:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         started = time.monotonic()
         exchange = Exchange(scope, receive, send, added=self._headers[scope["scheme"]])
-        begin_correlation((exchange.headers.get(b"x-request-id") or b"").decode("latin-1"))
-        exchange.added.append((b"x-request-id", correlation_id().encode()))
+        given = (exchange.headers.get(b"x-request-id") or b"").decode("latin-1")
+        exchange.added.append((b"x-request-id", begin_correlation(given or growing_id()).encode()))
         try:
             await self._answer(exchange, read_path(scope))
         except NotServedError:

@@ -72,7 +72,7 @@ class Headers:
         """
         allowed = _RESUMABLE if resumable else _FORWARDED
         chosen = [header for header in self._all if header[0] in allowed or header[0].startswith(_PARAMETER)]
-        if not all(_PRINTABLE.fullmatch(value) for _, value in chosen):
+        if not _PRINTABLE.fullmatch(b"".join([value for _, value in chosen])):
             raise BadRequestError("A header has a value that is not printable ASCII.")
         return [(name.decode("ascii"), value.decode("ascii")) for name, value in chosen]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from time import monotonic
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
@@ -21,6 +22,7 @@ Row: TypeAlias = tuple[Any, ...]
 _CAPACITY: Final = 2000
 # Whoever waits here keeps everybody waiting; readers wait for writers only while the write-ahead log is set up.
 _SQLITE_WAIT_SECONDS: Final = 0.05
+_MOMENT_SECONDS: Final = 0.25
 _ASKED: Final = re.compile(r"\bw\.(\w+)")
 
 
@@ -85,15 +87,29 @@ def open_asker(*, name: str) -> Asker | None:
 
 
 class SqliteAsker:
-    """For the thread of the event loop only: a statement takes microseconds, and no writer delays it."""
+    """For the thread of the event loop only: a statement takes microseconds, and no writer delays it.
+
+    Whether anything in the file has changed is asked on every call; while nothing has, the answer of a moment ago
+    stands, for as long as moments that it was asked with may differ.
+    """
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, timeout=_SQLITE_WAIT_SECONDS, isolation_level=None)
         self._connection.execute("PRAGMA query_only = ON")
+        self._answers: dict[tuple[object, ...], Row | None] = {}
+        self._version, self._since = -1, 0.0
 
     async def ask(self, question: Question, *asked: object) -> Row | None:
-        found: Row | None = self._connection.execute(question.sqlite, [*map(_in_sqlite, asked)]).fetchone()
-        return found
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        now = monotonic()
+        if version != self._version or now - self._since > _MOMENT_SECONDS or len(self._answers) > _CAPACITY:
+            self._answers.clear()
+            self._version, self._since = version, now
+        key = (question, *(value for value in asked if not isinstance(value, datetime)))
+        if key not in self._answers:
+            found = self._connection.execute(question.sqlite, [*map(_in_sqlite, asked)]).fetchone()
+            self._answers[key] = found
+        return self._answers[key]
 
     async def close(self) -> None:
         self._connection.close()
