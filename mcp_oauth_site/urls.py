@@ -17,9 +17,11 @@ _authorization_server = (
     if apps.is_installed("authserver")
     else []
 )
+_gateway = [path("", include("gateway.urls"))] if apps.is_installed("gateway") else []
 
 urlpatterns = [
     *_authorization_server,
+    *_gateway,
     path("", RedirectView.as_view(url="/connections/"), name="home"),
     path("", include("oauthflow.urls")),
     path("", include("connections.urls")),

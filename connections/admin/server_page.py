@@ -43,6 +43,7 @@ def beside(server: McpServer, *, user: User) -> dict[str, Any]:
         "states": _states(server),
         "connection_count": server.connections.count(),
         "connect_link": connect_link(server),
+        "gateway_address": f"{settings.PUBLIC_URL}/mcp/{server.slug}",
         "redirect_uri": redirect_uri(),
         "profile_note": profile_of(server.profile).note,
         "may_change": user.has_perm("connections.change_mcpserver"),

@@ -36,7 +36,8 @@ else:
 DELETED_WITH_IT: Final = frozenset(
     {
         "connection", "client registration", "flow trace", "authorization request", "server discovery", "API token",
-        "webhook", "webhook delivery", "gateway policy", "rule for a group", "tool definition", "arguments of a call",
+        "webhook", "webhook delivery", "gateway policy", "rule for a group", "rule for callers",
+        "tool definition", "arguments of a call",
     }
 )  # fmt: skip
 """Kinds that the admin itself does not delete, but that go with what they belong to."""

@@ -1,5 +1,5 @@
 """The gateway in the admin: importing the modules registers their pages."""
 
-from . import definitions, policies, usage_page
+from . import callers, definitions, policies, usage_page
 
-__all__ = ["definitions", "policies", "usage_page"]
+__all__ = ["callers", "definitions", "policies", "usage_page"]

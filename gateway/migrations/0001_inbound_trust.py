@@ -151,8 +151,8 @@ class Migration(migrations.Migration):
                 ("version", models.UUIDField(default=uuid.uuid4, editable=False)),
             ],
             options={
-                "verbose_name": "who may call through the gateway",
-                "verbose_name_plural": "who may call through the gateway",
+                "verbose_name": "rule for callers",
+                "verbose_name_plural": "rules for callers",
                 "constraints": [
                     models.UniqueConstraint(
                         condition=models.Q(("audience", ""), _negated=True),

@@ -96,7 +96,8 @@ class InboundTrust(models.Model):
     version = models.UUIDField(default=uuid.uuid4, editable=False)
 
     class Meta:
-        verbose_name = verbose_name_plural = "who may call through the gateway"
+        verbose_name = "rule for callers"
+        verbose_name_plural = "rules for callers"
         constraints = (
             # A token for one server must not be good at another.
             models.UniqueConstraint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -67,6 +68,22 @@ def test_a_server_is_configured_checked_and_its_attempt_read(product: Product, p
     attempts = page.get_by_role("region", name="Last attempts")
     expect(attempts.get_by_text("Failed").first).to_be_visible()
     expect(attempts.get_by_role("columnheader", name="What we made of it")).to_be_visible()
+
+
+def test_what_to_enter_in_a_program_is_copied_by_a_button(product: Product, page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    sign_in(page, product, path="connections/mcpserver/add/")
+    page.get_by_label("Name:", exact=True).fill("Shared Notes")
+    page.get_by_label("URL:", exact=True).fill("https://notes.example/mcp")
+    page.get_by_label("Gateway", exact=True).check()
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("link", name="What to enter in which program").click()
+    page.get_by_text("Cursor", exact=True).click()
+    page.get_by_role("button", name="Copy for Cursor").click()
+    expect(page.get_by_text("Copied", exact=True)).to_be_visible()
+    copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    assert copied == {"mcpServers": {"shared-notes": {"url": f"{product.url}/mcp/shared-notes"}}}
+    assert too_wide(page) == 0
 
 
 def test_the_form_shows_only_what_belongs_to_the_chosen_authentication(product: Product, page: Page) -> None:

@@ -2,6 +2,7 @@
 "use strict";
 
 const POLL_MILLISECONDS = 2500;
+const COPIED_MILLISECONDS = 2500;
 
 function followAtOnce(link) {
   window.location.replace(link.href);
@@ -25,10 +26,13 @@ async function reloadWhenDone(card) {
 
 function offerCopy(button) {
   if (!navigator.clipboard) return;
+  const label = [...button.childNodes];
   button.hidden = false;
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(window.location.href);
-    button.textContent = "Copied";
+    const copied = document.getElementById(button.dataset.copy);
+    await navigator.clipboard.writeText(copied ? copied.textContent : window.location.href);
+    button.replaceChildren("Copied");
+    setTimeout(() => button.replaceChildren(...label), COPIED_MILLISECONDS);
   });
 }
 
@@ -152,7 +156,7 @@ function enhance(root) {
 
 document.querySelectorAll("a[data-follow]").forEach(followAtOnce);
 document.querySelectorAll("[data-poll]").forEach(reloadWhenDone);
-document.querySelectorAll("[data-copy-address]").forEach(offerCopy);
+document.querySelectorAll("[data-copy], [data-copy-address]").forEach(offerCopy);
 document.querySelectorAll("[data-events-after]").forEach(stayLive);
 enhance(document);
 document.addEventListener("keydown", closeOpenQuestion);
