@@ -31,7 +31,12 @@ def report(definitions: Sequence[ToolDefinition], *, now: datetime) -> None:
     if waiting:
         names = sorted({one.name for one in waiting})
         shown = ", ".join(names[:_MOST_NAMED]) + (" and others" if len(names) > _MOST_NAMED else "")
-        tell_tools_changed(server.slug, f"Tools describe themselves anew: {shown}.", permission=MAY_APPROVE, now=now)
+        tell_tools_changed(
+            server.slug,
+            f"New or changed descriptions of tools wait for approval: {shown}.",
+            permission=MAY_APPROVE,
+            now=now,
+        )
     for one in waiting:
         reason = "changed" if one.is_change else "new"
         record(AuditEvent.TOOL_CHANGED, server=server.slug, reason=reason, details={"tool": one.name})

@@ -45,6 +45,7 @@ class ToolDefinitionAdmin(LookOnlyAdmin):
     """What waits comes first."""
 
     list_display = ("name", "server", "mark", "seen", "by")
+    ordering = ("-state", "-first_seen_at", "name")
     list_filter = ("state", "is_change", ("server", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("server", "approved_by")
     search_fields = ("name", "server__name", "server__slug")
@@ -149,7 +150,7 @@ def waiting_matters() -> Iterator[Matter]:
     """Say for each server whose tools wait for an administrator how many do, and where they are."""
     waiting = ToolDefinition.objects.filter(state=_WAITING).order_by("server__name")
     for pk, name, count in waiting.values_list("server_id", "server__name").annotate(Count("pk")):
-        words = "a tool describes itself anew" if count == 1 else f"{count} tools describe themselves anew"
+        words = "a tool waits for approval" if count == 1 else f"{count} tools wait for approval"
         address = f"{reverse(_CHANGELIST)}?state__exact=waiting&server__id__exact={pk}"
         yield Matter(f"{name}: {words}.", address, "warn")
 

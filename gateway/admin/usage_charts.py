@@ -172,8 +172,9 @@ def percentiles(classes: Mapping[int, int]) -> tuple[str, ...]:
 def in_words(up_to_ms: int) -> str:
     """Write the end of a class of the histogram."""
     if not up_to_ms:
-        return f"> {CLASSES_MS[-1] // 1000} s"
-    return f"≤ {up_to_ms} ms" if up_to_ms < 1000 else f"≤ {up_to_ms / 1000:g} s"
+        return f">\N{NO-BREAK SPACE}{CLASSES_MS[-1] // 1000}\N{NO-BREAK SPACE}s"
+    number, unit = (up_to_ms, "ms") if up_to_ms < 1000 else (up_to_ms / 1000, "s")
+    return f"≤\N{NO-BREAK SPACE}{number:g}\N{NO-BREAK SPACE}{unit}"
 
 
 def _percentile(classes: Mapping[int, int], share: int) -> int:
@@ -190,7 +191,8 @@ def _place(up_to_ms: int) -> int:
 
 
 def _timed(rows: QuerySet[Usage]) -> QuerySet[Usage]:
-    return rows.filter(outcome__in=_TIMED)
+    """Streams that stay open by nature say nothing about how long anything takes."""
+    return rows.filter(outcome__in=_TIMED).exclude(method="subscriptions/listen")
 
 
 def totals(rows: QuerySet[Usage]) -> dict[str, Any]:

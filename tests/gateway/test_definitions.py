@@ -76,7 +76,7 @@ def test_the_first_wording_is_pinned_and_another_one_reported(server: McpServer,
     assert POISONED["description"] not in str(AuditRecord.objects.values())
     notice = Notice.objects.get()
     assert (notice.user, notice.server) == (judge, "notes")
-    assert notice.message == "Tools describe themselves anew: search."
+    assert notice.message == "New or changed descriptions of tools wait for approval: search."
 
 
 def test_the_notice_leads_to_the_page_where_it_is_judged(

@@ -14,7 +14,7 @@ from django.utils import timezone
 from audit.models import AuditRecord
 from connections.models import McpServer
 from gateway.admin.definitions import Line, compared
-from gateway.admin.usage_charts import SPANS, charts, in_words, percentiles, rows_of
+from gateway.admin.usage_charts import SPANS, charts, percentiles, rows_of
 from gateway.models import CallArguments, GroupPolicy, ServerPolicy, ToolDefinition, Usage
 from gateway.tasks import forget_old_calls
 from tests.authserver.grants import make_client
@@ -173,9 +173,9 @@ def test_only_what_differs_is_compared() -> None:
 def test_a_button_answers_and_the_dashboard_asks_no_more(browser: Client, server: McpServer, answer: str) -> None:
     _definition(server, "Find")
     new = _definition(server, "Other", state="waiting")
-    assert "Notes: a tool describes itself anew." in browser.get("/admin/").content.decode()
+    assert "Notes: a tool waits for approval." in browser.get("/admin/").content.decode()
     assert browser.post(f"{TOOLS}{new.pk}/judge/{answer}/").status_code == 302
-    assert "describes itself anew" not in browser.get("/admin/").content.decode()
+    assert "waits for approval" not in browser.get("/admin/").content.decode()
     assert ToolDefinition.objects.filter(pk=new.pk, state="approved").exists() == (answer == "approve")
 
 
@@ -212,7 +212,7 @@ def test_the_page_shows_calls_tools_programs_and_refusals(browser: Client, serve
     page = browser.get(f"{USAGE}?server=notes").content.decode()
     assert "<strong>107</strong><span>requests in 24 hours" in page
     assert "Claude &lt;Code&gt;" in page
-    assert re.search(r'data-label="Requests">107<.*?data-label="Failed">10<.*?≤ 10 ms.*?≤ 1 s', page, re.DOTALL)
+    assert re.search(r'data-label="Requests">107<.*?data-label="Failed">10<.*?≤.10.ms.*?≤.1.s', page, re.DOTALL)
     assert re.search(r"Over a limit.*?alice.*?>7<", page, re.DOTALL)
     assert "<strong>607</strong>" in browser.get(USAGE).content.decode()
     assert "Nothing went through" in browser.get(f"{USAGE}?server=unknown&span=month").content.decode()
@@ -255,8 +255,7 @@ def test_columns_stand_for_hours_and_days(alice: User) -> None:
     ],
 )
 def test_percentiles_are_read_off_the_histogram(classes: dict[int, int], wanted: tuple[str, ...]) -> None:
-    assert percentiles(classes) == wanted
-    assert in_words(0) == "> 30 s"
+    assert tuple(words.replace("\N{NO-BREAK SPACE}", " ") for words in percentiles(classes)) == wanted
 
 
 def test_old_counts_and_arguments_go(server: McpServer, alice: User) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
@@ -20,6 +22,10 @@ from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 from audit.events import AuditEvent
 from audit.record import record
 from connections.models import Connection, McpServer, TokenSet
+from gateway.calls import NotedCall
+from gateway.models import Outcome
+from gateway.outcome import AnswerEnd
+from gateway.signals import CALLS_NOTED
 from mcp_oauth_site.observability import listener, metrics, state
 from mcp_oauth_site.observability.folders import claim_folder
 from mcp_oauth_site.observability.heartbeat import note_beat
@@ -123,6 +129,23 @@ def test_a_reason_in_words_is_no_label(django_capture_on_commit_callbacks: Djang
     codes = {sample.labels["code"] for family in metrics.AUTHORIZATIONS.collect() for sample in family.samples}
     assert {"other", "access_denied"} <= codes
     assert not any("alice" in code for code in codes)
+
+
+def test_calls_through_the_gateway_are_counted_without_people_and_tools() -> None:
+    call = NotedCall(
+        UUID(int=1), "notes", 7, "program", "tools/call", "secret_tool", 100, "abc", AnswerEnd(),
+        outcome=Outcome.FORBIDDEN, response_bytes=50, milliseconds=40,
+    )  # fmt: skip
+    odd = replace(call, method="x" * 40, outcome=Outcome.OK)
+    labels = {"server": "notes", "outcome": "forbidden", "method": "tools/call"}
+    before = _value("mcp_oauth_gateway_calls_total", **labels)
+    CALLS_NOTED.send(sender=None, calls=[call, odd])
+    assert _value("mcp_oauth_gateway_calls_total", **labels) == before + 1
+    assert _value("mcp_oauth_gateway_calls_total", **{**labels, "outcome": "ok", "method": "other"}) >= 1
+    assert _value("mcp_oauth_gateway_call_seconds_bucket", server="notes", le="0.05") >= 2
+    assert _value("mcp_oauth_gateway_bytes_total", server="notes", direction="response") >= 100
+    shown = str([sample for family in metrics.GATEWAY_CALLS.collect() for sample in family.samples])
+    assert not any(word in shown for word in ("secret_tool", "program", "xxx"))
 
 
 @pytest.mark.django_db(transaction=True)
