@@ -17,6 +17,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "purge finished authorization requests": {"task": "oauthflow.tasks.purge_finished_requests", "schedule": 600.0},
     "forget clients that nobody uses": {"task": "authserver.tasks.forget_unused_clients", "schedule": 3600.0},
     "delete codes and tokens that are over": {"task": "authserver.tasks.purge_old_tokens", "schedule": 600.0},
+    "stop webhooks that programs left": {"task": "authserver.tasks.stop_left_webhooks", "schedule": 600.0},
     "forget sessions that nobody uses": {"task": "gateway.tasks.forget_idle_sessions", "schedule": 3600.0},
     "delete old counts and arguments of calls": {"task": "gateway.tasks.forget_old_calls", "schedule": 3600.0},
     "note the end of the audit record": {"task": "audit.tasks.note_audit_head", "schedule": 60.0},

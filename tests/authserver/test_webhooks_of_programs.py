@@ -12,8 +12,9 @@ from pytest_django import Settings
 
 from audit.models import AuditRecord
 from authserver.flows.end_grants import block_client, end_consents
-from authserver.models import Consent, McpClient
-from oauthflow.flows.webhooks.configure import change_webhook
+from authserver.flows.stop_left_webhooks import stop_left_webhooks
+from authserver.models import Consent, McpClient, ServiceAccount
+from oauthflow.flows.webhooks.configure import change_webhook, create_webhook
 from oauthflow.models import Notice, Webhook
 from oauthflow.models.webhook import SITE_WIDE_PERMISSION
 from tests.requirements import requirement
@@ -124,3 +125,28 @@ def test_what_a_program_redirects_is_the_programs(program: McpClient, alice: Use
     _sent("patch", f"/api/v1/webhooks/{made['id']}", _granted(alice, program), {"url": f"{URL}/elsewhere"})
     _end(alice)
     assert _state(Webhook.objects.get()) == (False, "program")
+
+
+@pytest.mark.parametrize("gone", ["consent", "client", "person", "account", "account's resource"])
+def test_what_was_set_up_while_the_grant_ended_stops_a_little_later(program: McpClient, alice: User, gone: str) -> None:
+    now = timezone.now()
+    if gone.startswith("account"):
+        ServiceAccount.objects.create(client=program, user=alice, resources=[API])
+    else:
+        make_consent(alice, program, scope=SCOPE, resource=API)
+    webhook = create_webhook(url=URL, owner=None, actor=alice, now=now, program=program.client_id)[0]
+    by_hand = create_webhook(url=URL, owner=None, actor=alice, now=now)[0]
+    assert stop_left_webhooks(now=now) == 0
+    match gone:
+        case "consent":
+            Consent.objects.update(revoked_at=now)
+        case "client":
+            McpClient.objects.update(blocked_at=now)
+        case "person":
+            Webhook.objects.update(program_acts_for=None)
+        case "account":
+            ServiceAccount.objects.all().delete()
+        case _:
+            ServiceAccount.objects.update(resources=["https://elsewhere.example/mcp"])
+    assert stop_left_webhooks(now=now) == 1
+    assert [_state(one) for one in (webhook, by_hand)] == [(False, "program"), (True, "")]
