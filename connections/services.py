@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Coalesce
 
 from audit.events import AuditEvent
 from audit.record import record
@@ -95,10 +95,9 @@ def _get_or_create(server: McpServer, *, owner: User | None, label: str) -> Conn
 def default_connection(
     user: AbstractBaseUser | AnonymousUser, server: McpServer, *, label: str | None = None
 ) -> Connection | None:
-    """Return the connection that a program of this user means by naming the server.
+    """Return the connection that a program of this user means by naming the server: see `preferred`.
 
-    Usable ones come first, then their own before a shared one, then the one that was connected last. Never anybody
-    else's, and never a shared one where the server's policy is personal. Z07.
+    Never anybody else's, and never a shared one where the server's policy is personal. Z07.
     """
     if not user.is_authenticated:
         return None
@@ -108,9 +107,20 @@ def default_connection(
     candidates = Connection.objects.filter(mine | shared, server=server).select_related("server", "user")
     if label is not None:
         candidates = candidates.filter(label=label)
-    newest_first = candidates.order_by(Coalesce("connected_at", "created_at").desc(), "pk")
-    unusable = (Status.PENDING, Status.REVOKED)
-    return min(newest_first, key=lambda found: (found.status in unusable, found.is_shared), default=None)
+    return preferred(candidates)
+
+
+def preferred(candidates: Iterable[Connection]) -> Connection | None:
+    """Return the connection of one person and server that is used where nobody names another; None of none.
+
+    Usable ones come first, then their own before a shared one, then the one that was connected last.
+    """
+
+    def order(found: Connection) -> tuple[object, ...]:
+        connected_at = found.connected_at or found.created_at
+        return found.status in (Status.PENDING, Status.REVOKED), found.is_shared, -connected_at.timestamp(), found.pk
+
+    return min(candidates, key=order, default=None)
 
 
 def fitting_scope(scope: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from django.db.models import Q
 from django.utils import timezone
@@ -14,7 +15,7 @@ from django.utils import timezone
 from connections.impact import Impact, clients_of, impact_of
 from connections.models import ApiToken, Connection, McpServer, ServerDiscovery, TokenSet
 from connections.profiles import profile_of
-from connections.services import may_connect
+from connections.services import may_connect, preferred
 from oauthflow.protocol.errors import FlowError
 from oauthflow.protocol.scopes import format_scope, initial_scopes, parse_scope
 from oauthflow.protocol.urls import parse_http_url
@@ -66,6 +67,7 @@ class ConnectionCard:
         may_manage: Whether this person may reconnect and disconnect it.
         needs_oauth: Whether there is a sign-in at all.
         loss: What a disconnect takes away, and from whom; empty where this person cannot disconnect it.
+        is_default: Whether it is the one of several that programs use which name none.
     """
 
     connection: Connection
@@ -78,6 +80,7 @@ class ConnectionCard:
     may_manage: bool
     needs_oauth: bool
     loss: str = ""
+    is_default: bool = False
 
     @property
     def name(self) -> str:
@@ -248,7 +251,11 @@ def _connections(user: User) -> Sequence[Connection]:
 def _server_card(
     server: McpServer, found: list[Connection], *, user: User, is_offered: bool, own_clients: int | None = None
 ) -> ServerCard:
-    cards = [connection_card(connection, user=user, own_clients=own_clients) for connection in found]
+    default = _default(server, found)
+    cards = [
+        replace(connection_card(connection, user=user, own_clients=own_clients), is_default=connection.pk == default)
+        for connection in found
+    ]
     return ServerCard(
         server=server,
         issuer_host=issuer_host(server),
@@ -256,6 +263,13 @@ def _server_card(
         may_connect=is_offered and may_connect(user, server),
         is_offered=is_offered,
     )
+
+
+def _default(server: McpServer, found: list[Connection]) -> UUID | None:
+    """Return which one of several is used where nobody names another; None where there is no choice."""
+    chosen_from = [one for one in found if one.is_shared or server.connection_policy != Policy.SHARED]
+    default = preferred(chosen_from) if len(chosen_from) > 1 else None
+    return None if default is None or default.status not in _HOLDS_GRANT else default.pk
 
 
 def _discovery(server: McpServer) -> ServerDiscovery | None:

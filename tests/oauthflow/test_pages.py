@@ -13,6 +13,7 @@ from django.utils import timezone
 from connections.api_tokens import issue_api_token
 from connections.models import ApiToken, Connection, McpServer, TokenSet
 from connections.services import shared_connection
+from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.templatetags.moments import distance
 from oauthflow.views.words import describe_scopes, sentence_for
 from tests.fakes.world import World
@@ -49,6 +50,24 @@ def test_a_page_is_kept_by_nobody_and_runs_nothing_of_others(browser: Client) ->
     assert "no-store" in headers["Cache-Control"]
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert "unsafe-inline" not in headers["Content-Security-Policy"]
+
+
+def test_of_several_accounts_the_pages_name_the_one_that_programs_use(
+    browser: Client, world: World, alice: User
+) -> None:
+    world.connect(alice, now=timezone.now())
+    assert "Default" not in _page(browser)
+    assert "name none" not in _page(browser, "/connect/notes")
+    work = world.connection(alice, label="work")
+    params, cookies = world.come_back(work, user=alice, now=timezone.now())
+    complete_authorization(params=params, user=alice, cookies=cookies, now=timezone.now() + timedelta(seconds=1))
+
+    page = _page(browser)
+    assert page.count("Default") == 1
+    assert page.index("work") < page.index("Default")
+    assert "Programs that name none use work" in _page(browser, "/connect/notes")
+    Connection.objects.filter(pk=work.pk).update(status="revoked")
+    assert page.index("My account") < _page(browser).index("Default") < _page(browser).index(">work<")
 
 
 def test_the_pages_hold_no_inline_code(browser: Client, world: World, alice: User) -> None:
