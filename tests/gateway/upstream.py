@@ -54,9 +54,11 @@ class Upstream:
 async def serving() -> AsyncIterator[Upstream]:
     """Serve one until the block ends; its clients that leave cancel what it does for them."""
     upstream = Upstream()
-    runner = web.ServerRunner(web.Server(upstream._handle, handler_cancellation=True), shutdown_timeout=0.1)
+    runner = web.ServerRunner(
+        web.Server(upstream._handle, handler_cancellation=True, access_log=None), shutdown_timeout=0.1
+    )
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
     await site.start()
     upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
     try:
