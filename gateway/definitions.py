@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
@@ -20,6 +21,7 @@ from django.utils import timezone
 from oauthflow.hot_path.batches import Batches, BatchesFullError
 
 from .approvals import report
+from .messages.parameter_headers import ParameterHeader, parameter_headers
 from .models import ServerPolicy, ToolDefinition
 from .policies.changes import advance_version
 
@@ -34,6 +36,7 @@ _NAME: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
 _DEEPEST: Final = 50
 _MOST_WAITING: Final = 100
 _KNOWN_SECONDS: Final = 30.0
+_MOST_WITH_HEADERS: Final = 10_000
 # What a model reads and what decides about a call. Icons and `_meta` are neither.
 _PINNED: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 _log = structlog.get_logger(__name__)
@@ -60,6 +63,7 @@ class DefinitionWatch:
     """Compares lists of tools with what is known. `open` it in the event loop that notes them; `close` it there."""
 
     def __init__(self) -> None:
+        self._headers: OrderedDict[tuple[UUID, str], tuple[ParameterHeader, ...]] = OrderedDict()
         self._known: dict[UUID, tuple[float, frozenset[tuple[str, str]]]] = {}
 
     async def open(self) -> None:
@@ -79,14 +83,28 @@ class DefinitionWatch:
         except BatchesFullError:
             _log.warning("a list of tools was not compared")
 
+    def parameter_headers(self, server_id: UUID, tool: str) -> tuple[ParameterHeader, ...]:
+        """Return the headers that a tool describes, as far as a list of this process had it. G-07."""
+        return self._headers.get((server_id, tool), ())
+
     def _look(self, lists: Sequence[_List]) -> list[None]:
         for listed in lists:
+            self._keep_headers(listed)
             try:
                 self._compare(listed)
             except (DatabaseError, InterfaceError):
                 connection.close()
                 _log.exception("a list of tools was not compared")
         return [None] * len(lists)
+
+    def _keep_headers(self, listed: _List) -> None:
+        for tool in with_names(listed.tools):
+            key = (listed.server_id, tool["name"])
+            self._headers.pop(key, None)
+            if headers := parameter_headers(tool.get("inputSchema")):
+                self._headers[key] = headers
+        while len(self._headers) > _MOST_WITH_HEADERS:
+            self._headers.popitem(last=False)
 
     def _compare(self, listed: _List) -> None:
         tools = {(tool["name"], digest_of(tool)): tool for tool in with_names(listed.tools)}

@@ -13,8 +13,9 @@ from .calls import CallRecorder, begin_calls
 from .definitions import DefinitionWatch
 from .edited_events import Edit
 from .exchange import ClientGoneError, Exchange
-from .messages import Message, RefusedMessageError
-from .messages.message import INVALID_REQUEST
+from .messages import Era, Message, RefusedMessageError
+from .messages.message import HEADER_MISMATCH, INVALID_REQUEST
+from .messages.parameter_headers import parameter_disagreement
 from .models import Outcome
 from .person_needed import NeedsPersonError
 from .policies.book import PolicyBook
@@ -101,8 +102,17 @@ class Judging:
             if most is not None and len(message.body) > most:
                 words = f"The message is longer than {most} bytes."
                 raise ForbiddenError(INVALID_REQUEST, words, status=413, id=message.id)
+            self._require_agreement(exchange, message, server=server)
             if refusal := policy.refusal_of(message):
                 raise refusal
+
+    def _require_agreement(self, exchange: Exchange, message: Message, *, server: ServerRow) -> None:
+        """Refuse headers for arguments that say something else than the arguments. G-07."""
+        if message.era is not Era.MODERN or message.method != "tools/call":
+            return
+        described = self._definitions.parameter_headers(server.id, message.name)
+        if problem := parameter_disagreement(exchange.headers, described, message.params.get("arguments")):
+            raise RefusedMessageError(HEADER_MISMATCH, problem, id=message.id)
 
 
 def _end_of(error: Exception, exchange: Exchange) -> _End:

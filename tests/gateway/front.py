@@ -251,7 +251,7 @@ async def standing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Async
         monkeypatch.setattr(watch, "TICK_SECONDS", 0.02)
         monkeypatch.setattr(PolicyBook, "policy_for", front.policy_for)
         monkeypatch.setattr(calls, "_write", front.note)
-        monkeypatch.setattr(definitions.DefinitionWatch, "_look", lambda self, lists: [None for _ in lists])
+        monkeypatch.setattr(definitions.DefinitionWatch, "_compare", lambda self, listed: None)
         await front.gateway.open()
         try:
             yield front

@@ -43,12 +43,13 @@ class SdkServer:
     """What it is, and what it has seen."""
 
     def __init__(self) -> None:
-        self.events = Events()
+        self.events, self.url = Events(), ""
         self.server = MCPServer("files", log_level="ERROR")
         self.server.tool()(self.whoami)
         self.server.tool()(self.interrupted)
         self.server.tool()(self.announce)
         self.server.tool()(self.ask)
+        self.server.tool()(self.publish)
 
     async def whoami(self, ctx: Context) -> dict[str, str]:
         """Say with which credentials and in which session the call came."""
@@ -70,6 +71,12 @@ class SdkServer:
         await ctx.session.send_tool_list_changed()
         return "announced"
 
+    async def publish(self, ctx: Context) -> str:
+        """Say that the tools have changed, and then the prompts, to all who subscribed to either."""
+        await ctx.notify_tools_changed()
+        await ctx.notify_prompts_changed()
+        return "published"
+
     async def ask(self, ctx: Context) -> str:
         """Ask the client for a name."""
         answer = await ctx.elicit("Who are you?", schema=Named)
@@ -80,7 +87,8 @@ class SdkServer:
         """Serve until the block ends; yields the URL."""
         app = self.server.streamable_http_app(event_store=self.events, retry_interval=50, host="127.0.0.1")
         async with listening(app) as origin:
-            yield f"{origin}/mcp"
+            self.url = f"{origin}/mcp"
+            yield self.url
 
 
 @asynccontextmanager

@@ -147,3 +147,27 @@ async def test_a_client_of_the_modern_era_has_no_session(stage: Stage, mode: str
         assert await said(alice) == {"authorization": stage.tokens["alice"], "session": ""}
         assert await said(bob) == {"authorization": stage.tokens["bob"], "session": ""}
     assert await in_database(LegacySession.objects.count) == 0
+
+
+@requirement("G-16", "G-23")
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_client_learns_of_the_server_what_it_learns_without_the_gateway(stage: Stage, mode: str) -> None:
+    async with stage.client("alice", mode) as through, Client(stage.upstream.url, mode=mode) as direct:
+        assert through.protocol_version == direct.protocol_version
+        assert through.server_capabilities == direct.server_capabilities
+        assert through.server_info == direct.server_info
+        assert await through.list_tools() == await direct.list_tools()
+
+
+@requirement("G-18", "G-19")
+async def test_a_subscription_brings_its_own_client_what_it_asked_for(stage: Stage) -> None:
+    async with (
+        stage.client("alice", "auto") as alice,
+        stage.client("bob", "auto") as bob,
+        alice.listen(tools_list_changed=True) as of_tools,
+        bob.listen(prompts_list_changed=True) as of_prompts,
+    ):
+        await alice.call_tool("publish")
+        async with asyncio.timeout(30):
+            first = [type(await anext(of_one)).__name__ for of_one in (of_tools, of_prompts)]
+        assert first == ["ToolsListChanged", "PromptsListChanged"]
