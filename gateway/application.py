@@ -41,6 +41,7 @@ from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_
 from .watch import StreamEndedError, Watch
 
 _METHODS: Final = frozenset({"POST", "GET", "DELETE"})
+_STATE: Final = b'"requestState"'
 _log = structlog.get_logger(__name__)
 
 
@@ -174,8 +175,10 @@ class Gateway:
 
         async def forward(policy: Policy, edit: Edit | None) -> None:
             target = await find_target(server, caller=caller, label=exchange.label)
-            call = Call(exchange, era, message, caller, target, edit or state, policy.limits.response_bytes)
-            await self._forward(call, policy)
+            edits = (edit, b"") if edit is not None else (state, _STATE)
+            await self._forward(
+                Call(exchange, era, message, caller, target, *edits, policy.limits.response_bytes), policy
+            )
 
         try:
             await self._judging.judge(exchange, message, caller=caller, server=server, forward=forward)

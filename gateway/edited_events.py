@@ -19,11 +19,19 @@ _END_OF_EVENT: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)+")
 _END_BYTES: Final = 3  # the longest without its last byte
 
 
-class EditedEvents:
-    """Takes a stream piece by piece, and gives back whole events."""
+ENDS_OF_EVENT: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
-    def __init__(self, edit: Edit) -> None:
-        self._edit = edit
+
+class EditedEvents:
+    """Takes a stream piece by piece, and gives back whole events.
+
+    Args:
+        edit: Sees each message.
+        only_with: A message without these bytes is not changed, and need not be seen.
+    """
+
+    def __init__(self, edit: Edit, *, only_with: bytes = b"") -> None:
+        self._edit, self._only_with = edit, only_with
         self._held, self._searched = bytearray(), 0
 
     @property
@@ -33,6 +41,8 @@ class EditedEvents:
 
     def edited(self, piece: bytes) -> bytes:
         """Return the events that are complete now."""
+        if not self._held and self._only_with not in piece and piece.endswith(ENDS_OF_EVENT):
+            return piece
         self._held += piece
         # What was searched is not searched again: an event of many pieces would take time without end.
         found = _END_OF_EVENT.finditer(self._held, max(0, self._searched - _END_BYTES))

@@ -38,6 +38,7 @@ class Call:
         caller: Whose call it is.
         target: Where it goes, with the caller's own credentials there.
         edit: What sees each JSON message of the answer and may change it.
+        edits_only_with: Bytes without which it changes no message.
         answer_bytes: Longest document that may come back; None: as long as the gateway takes it.
     """
 
@@ -47,6 +48,7 @@ class Call:
     caller: Caller
     target: Target
     edit: Edit | None = None
+    edits_only_with: bytes = b""
     answer_bytes: int | None = None
 
     @property
@@ -128,7 +130,7 @@ class Forwarding:
         if kind is Kind.EVENTS:
             under_way.deadline = self._watch.now + self._seconds_of_stream(call)
             under_way.may_be_quiet = call.stays_open
-            await relay.events(headers, edit=call.edit)
+            await relay.events(headers, edit=call.edit, only_with=call.edits_only_with)
         elif kind is Kind.DOCUMENT:
             under_way.deadline = self._watch.now + self._limits.answer_seconds
             await relay.document(headers, edit=call.edit)

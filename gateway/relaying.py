@@ -11,13 +11,12 @@ from oauthflow.egress.relay_client import RelayedAnswer
 
 from .answers import FailedError
 from .conf import GatewayConfiguration
-from .edited_events import Edit, EditedEvents
+from .edited_events import ENDS_OF_EVENT, Edit, EditedEvents
 from .exchange import RawHeader
 from .watch import StreamEndedError, UnderWay, Watch
 
 _EVENTS: Final = (b"content-type", b"text/event-stream")
 _UNBUFFERED: Final = (b"x-accel-buffering", b"no")
-_ENDS_OF_EVENT: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class Relay:
@@ -60,7 +59,7 @@ class Relay:
                 return  # without an end, so that nobody takes it for the whole
         await exchange.finish()
 
-    async def events(self, headers: list[RawHeader], *, edit: Edit | None) -> None:
+    async def events(self, headers: list[RawHeader], *, edit: Edit | None, only_with: bytes) -> None:
         """Relay an event stream as it comes, until either side ends it.
 
         Raises:
@@ -70,7 +69,7 @@ class Relay:
         answer, exchange, under_way, watch = self._answer, self._exchange, self._under_way, self._watch
         under_way.received_at = under_way.sent_at = watch.now
         under_way.is_stream = True
-        edited = EditedEvents(edit) if edit is not None else None
+        edited = EditedEvents(edit, only_with=only_with) if edit is not None else None
         line, tail = 0, b""
         await exchange.begin(answer.status, [_EVENTS, _UNBUFFERED, *headers])
         while piece := await answer.read_piece():
@@ -88,7 +87,7 @@ class Relay:
                 if not piece:
                     continue
             tail = piece[-4:] if len(piece) > 3 else (tail + piece)[-4:]
-            under_way.is_between_events = tail.endswith(_ENDS_OF_EVENT)
+            under_way.is_between_events = tail.endswith(ENDS_OF_EVENT)
             under_way.sent_at = watch.now
             under_way.is_sending = True
             await exchange.piece(piece)

@@ -47,3 +47,14 @@ def test_how_much_waits_is_known() -> None:
     stream = EditedEvents(_louder)
     stream.edited(b"data: a\n\ndata: bcd")
     assert stream.held_bytes == len(b"data: bcd")
+
+
+def test_what_cannot_concern_it_passes_unseen() -> None:
+    seen: list[bytes] = []
+    events = EditedEvents(lambda data: seen.append(data), only_with=b"state")
+    other, concerned = b'data: {"a": 1}\n\n', b'data: {"state": 1}\n\n'
+    assert events.edited(other) is other
+    assert b"".join(events.edited(piece) for piece in (other[:9], other[9:], concerned[:12], concerned[12:])) == (
+        other + concerned
+    )
+    assert seen == [b'{"a": 1}', b'{"state": 1}']
