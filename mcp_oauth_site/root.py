@@ -74,8 +74,11 @@ def _behind_proxies(root: Application) -> Application:
 def _by_prefix(handlers: dict[str, Application], *, otherwise: Application) -> Application:
     async def chosen(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         path = scope["path"]
-        handler = next((found for prefix, found in handlers.items() if path.startswith(prefix)), otherwise)
-        await handler(scope, receive, send)
+        for prefix, handler in handlers.items():
+            if path.startswith(prefix):
+                await handler(scope, receive, send)
+                return
+        await otherwise(scope, receive, send)
 
     return chosen
 
