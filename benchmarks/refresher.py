@@ -73,7 +73,7 @@ def become_worker(database: Database, *, folder: str) -> None:
     from django.conf import settings
     from django.core.management import call_command
 
-    from oauthflow.flows.refresh.collector import collect_rarely
+    from oauthflow.hot_path.collector import collect_rarely
 
     settings.DEBUG = False
     call_command("migrate", verbosity=0)

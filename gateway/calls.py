@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CAPACITY: Final = 10_000
 """How many calls may wait for their record; before that, further ones are told to come back."""
 _HEADROOM: Final = 2_000  # for those that are under way already
-_GATHERING_SECONDS: Final = 0.05
+_GATHERING_SECONDS: Final = 0.2  # a transaction costs as much as a hundred records
 _RECORDED: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 # So that somebody who goes on against a limit does not fill the audit record. They are counted.
 _ONLY_COUNTED: Final = frozenset({Outcome.OVER_LIMIT})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from typing import Any, Final
 
 from .models.usage import Outcome
 
+_FAILED: Final = re.compile(rb'"isError"\s*:\s*true')
 _KEPT_BYTES: Final = 64 * 1024
 
 
@@ -39,7 +41,7 @@ class AnswerEnd:
             status: That the client got.
         """
         end = b"".join(self._chunks)
-        if b'"error"' in end or b'"isError"' in end:
+        if b'"error"' in end or _FAILED.search(end):
             answer = _last_answer(end)
             error = answer.get("error")
             if isinstance(error, dict):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, close_old_connections
 
+from oauthflow.hot_path.collector import collect_rarely
 from oauthflow.streams.termination import on_termination
 
 from .canary import require_key_canary
@@ -17,9 +17,6 @@ from .canary import require_key_canary
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
-
-_YOUNG: Final = 10_000
-"""How many objects are made before the youngest are looked through; a call makes some hundred that are soon gone."""
 
 
 class Part(Protocol):
@@ -66,23 +63,13 @@ async def _lifespan(
                     await part.open()
                 for end in at_termination:
                     on_termination(end)
-                _spare_garbage_collection()
+                collect_rarely()
             await send({"type": f"lifespan.startup.{outcome}", "message": refusal})
         else:
             for part in parts:
                 await part.close()
             await send({"type": "lifespan.shutdown.complete"})
             return
-
-
-def _spare_garbage_collection() -> None:
-    """Let the collector pass over all that a process has once it is ready, which stays as long as the process does.
-
-    Without this it goes through some hundred thousand objects again and again, for a tenth of what a call costs.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
 def _refusal() -> str:

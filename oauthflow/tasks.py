@@ -17,12 +17,12 @@ from .flows.mail.queue_notices import queue_notices
 from .flows.mail.send_notices import send_notices
 from .flows.purge import purge_finished, purge_revocations
 from .flows.purge_events import purge_events
-from .flows.refresh.collector import collect_rarely
 from .flows.refresh.watch import watch_for_the_dead
 from .flows.refresh_due import refresh_due
 from .flows.revocation_outbox.watch import watch_revocations
 from .flows.warn_ahead import warn_ahead
 from .flows.webhooks.watch import watch_webhooks
+from .hot_path.collector import collect_rarely
 
 
 @shared_task
