@@ -61,7 +61,10 @@ AUTHSERVER: dict[str, Any] = {
     "document_hosts": environment.words("CLIENT_DOCUMENT_HOSTS"),
     "refusals_a_minute": environment.count("CLIENT_REFUSALS_A_MINUTE", default=600),
 }
-GATEWAY: dict[str, Any] = {}
+GATEWAY: dict[str, Any] = {
+    "streams_of_a_user": environment.count("GATEWAY_STREAMS_OF_A_USER", default=10),
+    "streams": environment.count("GATEWAY_STREAMS", default=1000),
+}
 
 # ---- Who may watch us, and where we tell
 METRICS_TOKEN = environment.bearer_token("METRICS_TOKEN")
