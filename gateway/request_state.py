@@ -12,6 +12,7 @@ import hashlib
 import json
 import secrets
 import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -148,13 +149,21 @@ def _sealed(bound: Bound, *, name: str, state: object, responses: object) -> str
 
 
 def _opened(sent: object, bound: Bound) -> dict[str, Any] | None:
-    if not isinstance(sent, str):
+    if not isinstance(sent, str) or not _is_as_written(sent):
         return None
     try:
         held: dict[str, Any] = json.loads(unseal(sent, context=bound.context).reveal())
     except SecretUnreadableError:
         return None
     return held
+
+
+def _is_as_written(sent: str) -> bool:
+    """Base64 is read leniently: with something behind its end, or in between, it would open all the same."""
+    try:
+        return urlsafe_b64encode(urlsafe_b64decode(sent)).decode() == sent
+    except ValueError:
+        return False
 
 
 def _with(message: Message, changed: Mapping[str, object]) -> Message:

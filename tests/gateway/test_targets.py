@@ -238,6 +238,7 @@ _MODELS: dict[str, list[type[models.Model]]] = {
     "u": [User],
     "c": [Connection],
     "o": [Connection],
+    "p": [Connection],
     "s": [McpServer],
     "k": [TokenSet],
     "d": [ServerDiscovery],
@@ -252,7 +253,7 @@ def test_every_table_and_column_of_a_statement_is_one_of_the_models(question: An
     statement: str = getattr(question, database)
     known = {(kind._meta.db_table, alias) for alias, kinds in _MODELS.items() for kind in kinds}
     assert set(re.findall(r"\b(?:FROM|JOIN)\s+(connections_\w+|auth_\w+)\s+(\w)\b", statement)) <= known
-    for alias, column in set(re.findall(r"\b([ucoskdmg])\.(\w+)", statement)):
+    for alias, column in set(re.findall(r"\b([ucopskdmg])\.(\w+)", statement)):
         columns = {field.column for kind in _MODELS[alias] for field in kind._meta.concrete_fields}
         assert column in columns, f"{alias}.{column}"
 
