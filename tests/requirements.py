@@ -7,7 +7,7 @@ Unless a year is given, pages are those of revision 2026-07-28.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import pytest
 
@@ -45,27 +45,21 @@ class Requirement:
     Attributes:
         page: Key of `PAGES`: where it is said.
         sentence: What has to hold, in our own words.
-        later: The part that answers it and does not exist yet.
         untestable: Why no test of ours can prove it.
     """
 
     page: str
     sentence: str
-    later: Literal["", "gateway"] = ""
     untestable: str = ""
-
-
-def _of_gateway(page: str, sentence: str) -> Requirement:
-    return Requirement(page, sentence, later="gateway")
 
 
 _DISCOVERY: Final = {
     "D-00": Requirement(
         "AZ", "Servers may go without authorization; stdio servers take credentials from outside OAuth."
     ),
-    "D-01": _of_gateway("AZ", "A protected server publishes protected-resource metadata."),
+    "D-01": Requirement("AZ", "A protected server publishes protected-resource metadata."),
     "D-02": Requirement("ASD", "That metadata names at least one authorization server."),
-    "D-03": _of_gateway("ASD", "It is found by the 401 challenge or at a well-known address; ours offers both."),
+    "D-03": Requirement("ASD", "It is found by the 401 challenge or at a well-known address; ours offers both."),
     "D-04": Requirement("AZ", "The client finds the authorization server through protected-resource metadata."),
     "D-05": Requirement("ASD", "The challenge's address goes first, else the path-inserted one, else the root."),
     "D-06": Requirement("ASD", "The client reads WWW-Authenticate and reacts to a 401."),
@@ -139,16 +133,16 @@ _SCOPES: Final = {
     "S-01": Requirement("AZ", "The 401 challenge names the scope."),
     "S-02": Requirement("AZ", "The challenge's scopes decide, whatever scopes_supported lists."),
     "S-03": Requirement("AZ", "First choice of scopes: the challenge's, else all of the metadata's, else none sent."),
-    "S-04": _of_gateway("AZ", "Challenges are built consistently."),
+    "S-04": Requirement("AZ", "Challenges are built consistently."),
     "S-05": Requirement("AZ", "Too little scope is a 403 with insufficient_scope, scope and resource_metadata."),
     "S-06": Requirement("AZ", "One challenge names all scopes of the operation."),
     "S-07": Requirement("AZ", "On insufficient_scope a client that acts for a person steps up."),
     "S-08": Requirement("AZ", "A step-up asks for what was asked before together with what is challenged."),
     "S-09": Requirement("AZ", "Step-ups are few, then the failure is final."),
     "S-10": Requirement("AZ", "A broad scope satisfies the narrow ones it implies."),
-    "S-11": _of_gateway("AZ", "offline_access is in neither the challenge nor the protected-resource metadata."),
+    "S-11": Requirement("AZ", "offline_access is in neither the challenge nor the protected-resource metadata."),
     "S-12": Requirement("AZ", "offline_access is asked for only where the authorization server lists it."),
-    "S-13": _of_gateway("SBP", "The published scopes are a minimal baseline without wildcards."),
+    "S-13": Requirement("SBP", "The published scopes are a minimal baseline without wildcards."),
 }
 
 _TOKENS: Final = {
@@ -157,7 +151,7 @@ _TOKENS: Final = {
     "T-03": Requirement("AZ", "Tokens are validated before the request is processed."),
     "T-04": Requirement("AZ", "Only tokens issued for this resource are accepted."),
     "T-05": Requirement("AZ", "No other token is accepted or passed on."),
-    "T-06": _of_gateway("SC", "The inbound token is not forwarded upstream."),
+    "T-06": Requirement("SC", "The inbound token is not forwarded upstream."),
     "T-07": Requirement("AZ", "401 for tokens, 403 for scopes, 400 for malformed requests."),
     "T-08": Requirement("SC", "Tokens are encrypted at rest and absent from logs."),
     "T-09": Requirement("SC", "Access tokens are short-lived."),
@@ -225,7 +219,7 @@ _OF_THE_RFCS: Final = {
     "X-05": Requirement("RFCS", "An unknown resource is invalid_target, and a token is for one resource."),
     "X-06": Requirement("RFCS", "Access tokens are JWTs of RFC 9068, checked as RFC 8725 says."),
     "X-07": Requirement("RFCS", "Introspection knows its callers and tells strangers nothing; both are announced."),
-    "X-08": _of_gateway("RFCS", "Protected-resource metadata names exactly the address that clients use."),
+    "X-08": Requirement("RFCS", "Protected-resource metadata names exactly the address that clients use."),
     "X-09": Requirement("RFCS", "Errors travel in redirects only after client and redirect URI are known."),
     "X-10": Requirement("RFCS", "Registration checks redirect schemes, limits, expires, and manages by token."),
     "X-11": Requirement("RFCS", "Metadata and token endpoint can be read across origins, the authorization not."),
@@ -255,50 +249,50 @@ _OF_THE_SECURITY_NOTES: Final = {
 }
 
 _OF_THE_TRANSPORT: Final = {
-    "G-01": _of_gateway("SH", "Each server has one address that takes POST, and GET and DELETE of older clients."),
-    "G-02": _of_gateway("SH", "A page of a foreign origin gets 403; allowed ones can read what they need."),
+    "G-01": Requirement("SH", "Each server has one address that takes POST, and GET and DELETE of older clients."),
+    "G-02": Requirement("SH", "A page of a foreign origin gets 403; allowed ones can read what they need."),
     "G-03": Requirement("AZ", "Each request is authenticated, whatever its method or era."),
-    "G-04": _of_gateway("SC", "No inbound credential or hop-by-hop header goes to the server."),
+    "G-04": Requirement("SC", "No inbound credential or hop-by-hop header goes to the server."),
     "G-05": Requirement("AZ", "No refusal or challenge of the server's own comes back; one renewal, one retry."),
     "G-06": Requirement("SH", "Headers for arguments of tools are forwarded untouched."),
     "G-07": Requirement("SH", "Headers that repeat the body have to agree with it."),
     "G-08": Requirement("SH", "Those headers count only from 2026-07-28 on."),
-    "G-09": _of_gateway("SH", "A server's 400 and 404 are relayed to the byte; failures of ours are 5xx."),
+    "G-09": Requirement("SH", "A server's 400 and 404 are relayed to the byte; failures of ours are 5xx."),
     "G-10": Requirement("BA", "Errors carry the request's id and defined codes."),
-    "G-11": _of_gateway("SH", "The headers of MCP pass in both directions."),
+    "G-11": Requirement("SH", "The headers of MCP pass in both directions."),
     "G-12": Requirement("LEGACY", "A session id belongs to the person who began it and proves nothing."),
     "G-13": Requirement("LEGACY", "A session ends with the connection that it was begun with."),
     "G-14": Requirement("BA", "From 2026-07-28 on nothing is remembered between requests."),
     "G-15": Requirement("VE", "The era of a server is found out by asking it the modern way first."),
     "G-16": Requirement("VE", "Eras are passed through, not translated."),
-    "G-17": _of_gateway("CN", "A modern client that leaves cancels at the server; an older one cancels nothing."),
-    "G-18": _of_gateway("SH", "Events pass unbuffered and unchanged; streams that stay open may be quiet."),
+    "G-17": Requirement("CN", "A modern client that leaves cancels at the server; an older one cancels nothing."),
+    "G-18": Requirement("SH", "Events pass unbuffered and unchanged; streams that stay open may be quiet."),
     "G-19": Requirement("SU", "A subscription is a stream of one client alone."),
     "G-20": Requirement("CA", "No answer to one access token is given to another."),
     "G-21": Requirement("LEGACY", "Batches exist in 2025-03-26 only."),
     "G-22": Requirement("MR", "A server's requestState passes unread; ours is sealed."),
     "G-23": Requirement("DI", "No capability is announced that the server lacks."),
-    "G-24": _of_gateway("A6", "A stream ends with the access token and the rights that it was opened with."),
+    "G-24": Requirement("A6", "A stream ends with the access token and the rights that it was opened with."),
     "G-25": Requirement("SH", "Calls of our own follow the rules for clients."),
 }
 
 _OF_THE_GATEWAY: Final = {
-    "G01": _of_gateway("A6", "What goes out is made of a list of allowed headers and the person's own upstream token."),
+    "G01": Requirement("A6", "What goes out is made of a list of allowed headers and the person's own upstream token."),
     "G02": Requirement("A6", "A foreign, expired or missing token is refused, and the server hears nothing."),
     "G03": Requirement("A6", "No challenge of a server reaches a client."),
-    "G04": _of_gateway("A6", "A request that two readers may read differently is refused, and the connection closed."),
-    "G05": _of_gateway("A6", "What comes back is made of a list of allowed headers; no redirect, no page."),
-    "G06": _of_gateway("A6", "No address but the exact one reaches a server, and no query does."),
-    "G07": _of_gateway("A6", "Neither a foreign origin nor a foreign host is served."),
+    "G04": Requirement("A6", "A request that two readers may read differently is refused, and the connection closed."),
+    "G05": Requirement("A6", "What comes back is made of a list of allowed headers; no redirect, no page."),
+    "G06": Requirement("A6", "No address but the exact one reaches a server, and no query does."),
+    "G07": Requirement("A6", "Neither a foreign origin nor a foreign host is served."),
     "G08": Requirement("A6", "A session of somebody else is an unknown session."),
     "G09": Requirement("A6", "No answer reaches another client than the one who asked."),
     "G10": Requirement("A6", "What header and body or two parsers could read differently is refused."),
     "G11": Requirement("A6", "Our requestState is bound to person, program and request, and expires."),
     "G12": Requirement("A6", "Links to connect are ours, tell nothing of the person, and work for them alone."),
-    "G13": _of_gateway("A6", "Streams are limited in number, life, quiet and size, and leave nothing behind."),
-    "G14": _of_gateway("A6", "A right that ends takes open streams with it."),
+    "G13": Requirement("A6", "Streams are limited in number, life, quiet and size, and leave nothing behind."),
+    "G14": Requirement("A6", "A right that ends takes open streams with it."),
     "G15": Requirement("A6", "A tool whose description changes is reported, and blocked where that is wanted."),
-    "G16": _of_gateway("A6", "Answers are bounded in size and time, and never unpacked."),
+    "G16": Requirement("A6", "Answers are bounded in size and time, and never unpacked."),
 }
 
 REQUIREMENTS: Final[dict[str, Requirement]] = {

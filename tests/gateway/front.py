@@ -86,6 +86,11 @@ class Client:
         if not self._left.is_set():
             self._events.put_nowait(message)
 
+    @property
+    def was_read(self) -> bool:
+        """Whether anything of the body was taken."""
+        return self._has_body
+
     async def start(self) -> Received:
         """Wait for the head."""
         message = await asyncio.wait_for(self._events.get(), 10)
