@@ -206,7 +206,7 @@ def challenge_is_s256(asked: Asked) -> None:
 
 
 def prompt_is_known(asked: Asked) -> None:
-    """OpenID Connect Core 1.0 §3.1.2.1. Programs send `login` and `select_account` by habit: they get the consent page."""
+    """OpenID Connect Core 1.0 §3.1.2.1. Who sends `login` or `select_account` gets the consent page."""
     words = asked.one("prompt").split(" ")
     if not set(words) <= _PROMPTS or ("none" in words and len(words) > 1):
         raise InvalidRequestError("This prompt is not known.")
