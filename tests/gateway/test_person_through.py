@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from django.contrib.auth.models import Group, User
-from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -29,7 +27,7 @@ from tests.requirements import requirement
 from .front import LEGACY, MODERN, Front, Received, legacy_call
 from .posted import META
 from .upstream import RESULT, Behaviour, answers, in_turn, streams
-from .whole import bearer, whole
+from .whole import agree, bearer, move, whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,13 +38,12 @@ SECRET = "what the server remembers"
 
 @dataclass
 class Person:
-    """Somebody with a program in front of the gateway, and a browser at our pages."""
+    """Somebody with a program in front of the gateway."""
 
     world: World
     user: User
     front: Front
     bearer: dict[str, str]
-    browser: Client = field(default_factory=Client)
 
     async def call(self, *, links: bool = True, id: int = 1, query: bytes = b"", **params: Any) -> Received:
         """Call the tool `echo` as a modern client does."""
@@ -65,15 +62,7 @@ class Person:
         return await self.front.ask(legacy_call(method=method, **params), {**LEGACY, **self.bearer})
 
     async def agree(self, link: str) -> None:
-        """Open the link in the browser, and agree to all that is asked."""
-        await in_database(lambda: self._agree(urlsplit(link).path))
-
-    def _agree(self, path: str) -> None:
-        self.browser.force_login(self.user)
-        away = self.browser.post(path)
-        assert away.status_code == 303, away.content
-        back = urlsplit(self.world.authorization_server.authorize(away.headers["Location"]))
-        assert self.browser.get(back.path, dict(parse_qsl(back.query))).status_code == 303
+        await agree(self.world, self.user, link)
 
     def tokens_seen(self) -> list[str]:
         return [str(seen.header("Authorization")) for seen in self.front.upstream.seen]
@@ -84,8 +73,7 @@ async def person(world: World, alice: User, settings: Settings) -> AsyncIterator
     await in_database(lambda: world.server("files", gateway_enabled=True))
     who = await in_database(lambda: bearer(alice))
     async with whole(settings) as front:
-        world.mcp_server.url = front.upstream.url
-        world.internet[world.mcp_server.origin] = world.mcp_server
+        move(world, front.upstream.url)
         yield Person(world, alice, front, who)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from django.contrib.auth.models import User
+from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -29,6 +31,26 @@ def connect(world: World, user: User) -> Connection:
     # They were made for the fake's address; the one on loopback is known later.
     TokenSet.objects.update(resource="")
     return connection
+
+
+def move(world: World, url: str) -> None:
+    """Let the fake tell at that address, where the server really is, how to sign in for it."""
+    world.mcp_server.url = url
+    world.internet[world.mcp_server.origin] = world.mcp_server
+
+
+async def agree(world: World, user: User, link: str) -> None:
+    """Open a link in that person's browser, and agree to all that is asked."""
+
+    def agree() -> None:
+        browser = Client()
+        browser.force_login(user)
+        away = browser.post(urlsplit(link).path)
+        assert away.status_code == 303, away.content
+        back = urlsplit(world.authorization_server.authorize(away.headers["Location"]))
+        assert browser.get(back.path, dict(parse_qsl(back.query))).status_code == 303
+
+    await in_database(agree)
 
 
 def token_of(user: User, *, program: str = "program") -> str:
