@@ -115,7 +115,8 @@ def test_a_state_is_good_for_no_other_request(changed: dict[str, Any]) -> None:
 def test_a_state_that_was_changed_made_up_or_is_none_of_ours_is_refused() -> None:
     state = wrapped_state()
     flipped = [state[:place] + ("A" if state[place] != "A" else "B") + state[place + 1 :] for place in (0, 30, -20)]
-    for bad in (*flipped, state[:-4], "", SECRET, 1, ["a"], {"a": 1}, False):
+    longer = (f"{state}-TAMPERED", f"{state}=", f"{state}\n", f"{state[:9]}!{state[9:]}", f"{state[:9]} {state[9:]}")
+    for bad in (*flipped, *longer, state[:-4], "", SECRET, 1, ["a"], {"a": 1}, False):
         with pytest.raises(RefusedMessageError):
             back(bad)
 
