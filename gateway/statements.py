@@ -83,18 +83,21 @@ _TARGET: Final = """,
   (k.refresh_token_sealed <> '' OR k.grant_type <> 'authorization_code')
   AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= w.now),
 """
-# Of several, the one that `connections.services.default_connection` names.
+# Of several, the one that `connections.services.default_connection` names. Two parts, because each has an index of its
+# own, and an OR of them has none; `label` is never null, and names SQLite the index of the shared ones.
 _TABLES: Final = """
   connections_mcpserver s
 JOIN auth_user u ON u.id = w.user_id
 LEFT JOIN connections_serverdiscovery d ON d.server_id = s.id
 LEFT JOIN connections_connection c ON c.id = (
-  SELECT o.id FROM connections_connection o
-  WHERE o.server_id = s.id AND (w.label = '' OR o.label = w.label)
-    AND (
-      (o.user_id = u.id AND s.connection_policy <> 'shared')
-      OR (o.user_id IS NULL AND s.connection_policy <> 'personal')
-    )
+  SELECT o.id FROM (
+    SELECT p.id, p.status, p.user_id, p.label, p.connected_at, p.created_at FROM connections_connection p
+    WHERE p.server_id = s.id AND p.user_id = u.id AND s.connection_policy <> 'shared'
+    UNION ALL
+    SELECT p.id, p.status, p.user_id, p.label, p.connected_at, p.created_at FROM connections_connection p
+    WHERE p.server_id = s.id AND p.user_id IS NULL AND p.label >= '' AND s.connection_policy <> 'personal'
+  ) o
+  WHERE w.label = '' OR o.label = w.label
   ORDER BY
     CASE WHEN o.status IN ('pending', 'revoked') THEN 1 ELSE 0 END,
     CASE WHEN o.user_id IS NULL THEN 1 ELSE 0 END,
