@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from audit.append import Entry
 from audit.deferred import append_or_defer
 from audit.events import AuditEvent
-from oauthflow.hot_path.batches import Batches, BatchesFullError
+from oauthflow.hot_path.batches import Batches
 
 from .arguments import kept_arguments
 from .models import CallArguments, Outcome
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from .targets import ServerRow
 
 CAPACITY: Final = 10_000
-"""How many calls may wait for their record; before that, further ones are told to come back."""
-_HEADROOM: Final = 2_000  # for those that are under way already
+"""How many calls may wait for their record before further ones are told to come back."""
 _GATHERING_SECONDS: Final = 0.2  # a transaction costs as much as a hundred records
 _RECORDED: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 # So that somebody who goes on against a limit does not fill the audit record. They are counted.
@@ -119,44 +119,47 @@ def begin_calls(
 class CallRecorder:
     """Writes what was noted. `open` it in the event loop whose calls it notes, and `close` it there."""
 
-    def __init__(self, *, capacity: int = CAPACITY, headroom: int = _HEADROOM) -> None:
-        self._capacity, self._headroom, self._waiting = capacity, headroom, 0
+    def __init__(self, *, capacity: int = CAPACITY) -> None:
+        self._capacity, self._waiting = capacity, 0
+        self._gathered: list[NotedCall] = []
+        self._due: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         """Begin the thread."""
-        self._batches: Batches[NotedCall, None] = Batches(
-            _write,
-            at_end=_disconnect,
-            name="gateway-calls",
-            capacity=self._capacity,
-            gathering_seconds=_GATHERING_SECONDS,
+        self._batches: Batches[Sequence[NotedCall], None] = Batches(
+            _write_all, at_end=_disconnect, name="gateway-calls", capacity=self._capacity
         )
 
     async def close(self) -> None:
         """Write what waits, and end."""
+        self._hand_over()
         await self._batches.close()
 
     @property
     def has_room(self) -> bool:
         """Whether another call may begin: what cannot be recorded is not let through."""
-        return self._waiting < self._capacity - self._headroom
+        return self._waiting < self._capacity
 
-    async def record(self, call: NotedCall) -> None:
-        """Hand a call that ended to the thread. Only where that is far behind does somebody wait, already answered."""
-        while True:
-            try:
-                written = self._batches.put(call)
-            except BatchesFullError:
-                await asyncio.sleep(_GATHERING_SECONDS)
-            else:
-                break
+    def record(self, call: NotedCall) -> None:
+        """Have a call that ended written soon, together with others. Those that began in time are never left out."""
         self._waiting += 1
-        written.add_done_callback(self._written)
+        self._gathered.append(call)
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(_GATHERING_SECONDS, self._hand_over)
 
-    def _written(self, written: asyncio.Future[None]) -> None:
-        self._waiting -= 1
+    def _hand_over(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if self._gathered:
+            written = self._batches.put(self._gathered)
+            written.add_done_callback(partial(self._written, len(self._gathered)))
+            self._gathered = []
+
+    def _written(self, count: int, written: asyncio.Future[None]) -> None:
+        self._waiting -= count
         if not written.cancelled() and (error := written.exception()) is not None:
-            _log.error("calls are not recorded", name=type(error).__name__)
+            _log.error("calls are not recorded", name=type(error).__name__, count=count)
 
 
 def _shown_name(method: str, name: str) -> str:
@@ -166,7 +169,12 @@ def _shown_name(method: str, name: str) -> str:
     return name[:128].replace("\0", "\ufffd")
 
 
-def _write(calls: Sequence[NotedCall]) -> list[None]:
+def _write_all(batches: Sequence[Sequence[NotedCall]]) -> list[None]:
+    _write([call for batch in batches for call in batch])
+    return [None] * len(batches)
+
+
+def _write(calls: Sequence[NotedCall]) -> None:
     try:
         _count(calls)
     except (DatabaseError, InterfaceError):
@@ -181,7 +189,6 @@ def _write(calls: Sequence[NotedCall]) -> list[None]:
     if entries:
         append_or_defer(entries)
     CALLS_NOTED.send_robust(sender=None, calls=calls)
-    return [None] * len(calls)
 
 
 def _count(calls: Sequence[NotedCall]) -> None:

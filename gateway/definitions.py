@@ -23,7 +23,6 @@ from oauthflow.hot_path.batches import Batches, BatchesFullError
 from .approvals import report
 from .messages.parameter_headers import ParameterHeader, parameter_headers
 from .models import ServerPolicy, ToolDefinition
-from .policies.changes import advance_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -173,7 +172,6 @@ def _keep(server_id: UUID, new: Mapping[tuple[str, str], dict[str, Any]], *, kno
             if created:
                 kept.append(definition)
         if kept:
-            advance_version()
             report(kept, now=now)
 
 

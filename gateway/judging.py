@@ -86,7 +86,7 @@ class Judging:
             outcome, status, code = ended
             for call in calls:
                 call.end(outcome, status=status, code=code)
-                await self._recorder.record(call)
+                self._recorder.record(call)
 
     async def _admit(
         self, exchange: Exchange, message: Message | None, *, policy: Policy, caller: Caller, server: ServerRow

@@ -228,9 +228,8 @@ class Front:
     async def policy_for(self, server: ServerRow, *, caller: Caller) -> Policy:
         return self.policy
 
-    def note(self, calls: Sequence[NotedCall]) -> list[None]:
+    def note(self, calls: Sequence[NotedCall]) -> None:
         self.noted += calls
-        return [None for _ in calls]
 
     def change_server(self, **changes: Any) -> None:
         self.server = replace(self.server, **changes)
