@@ -65,7 +65,7 @@ def defer(entries: Sequence[Entry], *, because: DatabaseError | InterfaceError) 
         _write(entries)
     except OSError:
         raise because from None
-    _log.warning("audit records are deferred", error=type(because).__name__, count=len(entries))
+    _log.warning("audit records are deferred", exception=type(because).__name__, count=len(entries))
 
 
 def _write(entries: Sequence[Entry]) -> None:

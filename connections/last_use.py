@@ -25,5 +25,5 @@ def note_use(used: Any, *, now: datetime) -> None:
         with transaction.atomic():
             rows.update(last_used_at=now)
     except (OperationalError, InternalError, InterfaceError) as error:
-        _log.info("a use was not noted", error=type(error).__name__)
+        _log.info("a use was not noted", exception=type(error).__name__)
     used.last_used_at = now

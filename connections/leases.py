@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from .models import TokenSet
-from .recordset import as_json, recordset
+from .recordset import as_json, recordset, returned
 from .renewals import database_clock
 
 _COLUMNS: Final = {
@@ -139,7 +139,7 @@ def _take(cursor: CursorWrapper, claims: Sequence[Claim], *, seconds: int) -> se
     ids = [claim.token_set.pk for claim in claims]
     parameter = as_json([_row(claim) for claim in claims])
     cursor.execute(statement, [parameter, ids] if on_postgresql else [parameter])
-    return {UUID(str(found)) for (found,) in cursor.fetchall()}
+    return returned(cursor, ids)
 
 
 def _row(claim: Claim) -> dict[str, object]:

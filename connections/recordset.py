@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.db.models.expressions import RawSQL
 
 
@@ -26,6 +27,12 @@ def one_of(ids: Iterable[UUID]) -> RawSQL:
     if connection.vendor == "postgresql":
         return RawSQL("SELECT value::uuid FROM json_array_elements_text(%s::json)", [as_json([str(pk) for pk in ids])])
     return RawSQL("SELECT value FROM json_each(%s)", [as_json([pk.hex for pk in ids])])
+
+
+def returned(cursor: CursorWrapper, ids: Sequence[UUID]) -> set[UUID]:
+    """Return which of these rows a statement named; most name all, and then nothing is compared."""
+    found = cursor.fetchall()
+    return set(ids) if len(found) == len(ids) else {UUID(str(pk)) for (pk,) in found}
 
 
 def _stored(kind: str, name: str) -> str:

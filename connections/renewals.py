@@ -22,7 +22,7 @@ from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .models import Connection, TokenSet
-from .recordset import as_json, one_of, recordset
+from .recordset import as_json, one_of, recordset, returned
 from .sealing import unseal
 from .services import fitting_scope, refresh_due_at
 
@@ -34,6 +34,7 @@ _REFRESH: Final = TokenSet._meta.get_field("refresh_token_sealed")
 _WRITTEN: Final[Mapping[str, str]] = {
     "generation": "bigint", "access_token_sealed": "text", "refresh_token_sealed": "text", "token_type": "text",
     "scope": "text", "obtained_at": "timestamptz", "expires_at": "timestamptz", "refresh_due_at": "timestamptz",
+    "refresh_ends_at": "timestamptz", "refresh_end_known_since": "timestamptz",
 }  # fmt: skip
 _COMPARED: Final[Mapping[str, str]] = {"id": "uuid", "lease_owner": "text"}
 
@@ -62,6 +63,8 @@ class Renewal:
     trigger: str
     actor: str
     seconds_left: int | None
+    refresh_ends_at: datetime | None = None
+    refresh_end_known_since: datetime | None = None
     _line: str = field(default="", init=False, repr=False, compare=False)
 
     def as_line(self) -> str:
@@ -81,6 +84,7 @@ def seal_renewal(
     generation = token_set.generation + 1
     kept_refresh_token = tokens.refresh_token or token_set.refresh_token_sealed.reveal()
     before = token_set.expires_at
+    refresh_ends_at, known_since = _end_of_renewing(token_set, tokens, now=now)
     return Renewal(
         id=token_set.pk,
         connection_id=token_set.connection_id,
@@ -92,13 +96,27 @@ def seal_renewal(
         scope=fitting_scope(tokens.scope),
         obtained_at=now,
         expires_at=tokens.expires_at,
-        refresh_due_at=refresh_due_at(tokens, is_renewable=True, now=now),
+        refresh_due_at=refresh_due_at(tokens, is_renewable=True, now=now, refresh_ends_at=refresh_ends_at),
         server=token_set.connection.server.slug,
         issuer=token_set.issuer,
         trigger=trigger,
         actor=str(actor.pk) if actor else "",
         seconds_left=round((before - now).total_seconds()) if before else None,
+        refresh_ends_at=refresh_ends_at,
+        refresh_end_known_since=known_since,
     )
+
+
+def _end_of_renewing(
+    token_set: TokenSet, tokens: TokenResponse, *, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return when the refresh token ends, and since when that is known; an end that moves with us is news each time."""
+    before = token_set.refresh_ends_at
+    ends_at = tokens.refresh_ends_at or (None if tokens.refresh_token else before)
+    if ends_at is None:
+        return None, None
+    stays = before is not None and ends_at - before < (now - token_set.obtained_at) / 2
+    return ends_at, token_set.refresh_end_known_since if stays else now
 
 
 def read_renewal(line: str) -> Renewal:
@@ -111,8 +129,8 @@ def read_renewal(line: str) -> Renewal:
         said = json.loads(line)
         for name in ("id", "connection_id"):
             said[name] = UUID(said[name])
-        for name in ("obtained_at", "expires_at", "refresh_due_at"):
-            said[name] = said[name] and datetime.fromisoformat(said[name])
+        for name in ("obtained_at", "expires_at", "refresh_due_at", "refresh_ends_at", "refresh_end_known_since"):
+            said[name] = datetime.fromisoformat(said[name]) if said.get(name) else None
         return Renewal(**said)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RenewalUnreadableError(type(error).__name__) from None
@@ -180,7 +198,7 @@ def _update(renewals: Sequence[Renewal], *, replayed_by: str | None) -> set[UUID
             ),
             parameters,
         )
-        return {UUID(str(found)) for (found,) in cursor.fetchall()}
+        return returned(cursor, [renewal.id for renewal in renewals])
 
 
 def database_clock(*, seconds: int = 0) -> str:

@@ -8,6 +8,7 @@ and decrypts whatever is typed into a form. This subclass does none of that: it 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import encrypted_model_fields.fields as encrypted
@@ -141,8 +142,12 @@ class SealedTextField(_EncryptedTextField):
         Args:
             changed: New values of `bound_to` columns, for a value that is written together with them.
         """
-        bound = [f"{name}={changed.get(name, getattr(instance, name))}" for name in self.bound_to]
-        return "\n".join([instance._meta.label_lower, str(self.column), str(instance.pk), *bound])
+        bound = [f"\n{name}={changed[name] if name in changed else getattr(instance, name)}" for name in self.bound_to]
+        return f"{self._place}\n{instance.pk}{''.join(bound)}"
+
+    @cached_property
+    def _place(self) -> str:
+        return f"{self.model._meta.label_lower}\n{self.column}"
 
     def seal_for(self, instance: models.Model, secret: Secret, **changed: object) -> Ciphertext:
         """Seal for a queryset `update()`; `""` stays `""`."""

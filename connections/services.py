@@ -151,12 +151,8 @@ def store_grant(
         before = TokenSet.objects.select_for_update().filter(connection=connection).first()
         kept = before or TokenSet(connection=connection, generation=0)
         kept.generation += 1
-        kept.access_token_sealed = tokens.access_token
-        kept.refresh_token_sealed = tokens.refresh_token
-        kept.token_type, kept.scope = tokens.token_type, fitting_scope(tokens.scope)
         kept.grant_type = terms.grant_type
-        kept.obtained_at, kept.expires_at = now, tokens.expires_at
-        kept.refresh_due_at = refresh_due_at(tokens, is_renewable=kept.is_renewable, now=now)
+        _put(tokens, into=kept, now=now)
         kept.issuer, kept.client_id, kept.auth_method = terms.issuer, terms.client_id, terms.auth_method
         kept.token_endpoint, kept.revocation_endpoint = terms.token_endpoint, terms.revocation_endpoint
         kept.resource, kept.registration = terms.resource, terms.registration
@@ -187,6 +183,15 @@ def store_grant(
             },
         )
     return kept
+
+
+def _put(tokens: TokenResponse, *, into: TokenSet, now: datetime) -> None:
+    ends_at = tokens.refresh_ends_at
+    into.access_token_sealed, into.refresh_token_sealed = tokens.access_token, tokens.refresh_token
+    into.token_type, into.scope = tokens.token_type, fitting_scope(tokens.scope)
+    into.obtained_at, into.expires_at = now, tokens.expires_at
+    into.refresh_ends_at, into.refresh_end_known_since = ends_at, now if ends_at else None
+    into.refresh_due_at = refresh_due_at(tokens, is_renewable=into.is_renewable, now=now, refresh_ends_at=ends_at)
 
 
 def _wake_those_vouched_for(identity: Connection) -> None:
@@ -237,18 +242,24 @@ def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str,
     connection.refresh_from_db()
 
 
-def refresh_due_at(tokens: TokenResponse, *, is_renewable: bool, now: datetime) -> datetime | None:
+def refresh_due_at(
+    tokens: TokenResponse, *, is_renewable: bool, now: datetime, refresh_ends_at: datetime | None = None
+) -> datetime | None:
     """Return when the background should renew these tokens, or None where it cannot or need not.
 
     A quarter of the life before the end and at least 15 minutes; half of the life where it is under 30 minutes. Up to
     a tenth of the life earlier, so that what was obtained together is not due together. And within a day in any case:
-    a refresh token that nobody uses may end before its access token does.
+    a refresh token that nobody uses may end before its access token does. Where it is known when that ends, then at
+    half of its life.
     """
-    if tokens.expires_at is None or not is_renewable:
-        return None
-    life = tokens.expires_at - now
-    margin = life / 2 if life < 2 * BACKGROUND_MARGIN else max(BACKGROUND_MARGIN, life / 4)
-    return now + min(life - margin, KEEP_ALIVE) - min(life, KEEP_ALIVE) * due_spread()
+    waits = []
+    if tokens.expires_at is not None:
+        life = tokens.expires_at - now
+        margin = life / 2 if life < 2 * BACKGROUND_MARGIN else max(BACKGROUND_MARGIN, life / 4)
+        waits.append(min(life - margin, KEEP_ALIVE) - min(life, KEEP_ALIVE) * due_spread())
+    if refresh_ends_at is not None:
+        waits.append((refresh_ends_at - now) / 2 * (1 - due_spread()))
+    return now + min(waits) if waits and is_renewable else None
 
 
 def due_spread() -> float:

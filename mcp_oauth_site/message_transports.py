@@ -71,9 +71,10 @@ class SqlChannel(sqlalchemy.Channel):
 
 
 class SqlTransport(sqlalchemy.Transport):
-    """The embedded broker."""
+    """The embedded broker. Its messages are beat's: nobody waits for them, and looking costs an idle site most."""
 
     Channel = SqlChannel
+    polling_interval = 2.0
 
 
 def _skipped(error: Exception) -> Empty:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from audit.append import lock_end
 from audit.events import AuditEvent
 from connections.models import Connection
-from connections.recordset import as_json, recordset
+from connections.recordset import as_json, one_of, recordset
 
 from .event_wake import announce
 from .models import Event, EventType
@@ -65,6 +65,9 @@ _COLUMNS: Final[Mapping[str, str]] = {
 _INSERT: Final = " ".join(
     ("INSERT INTO oauthflow_event (", ", ".join(_COLUMNS), ") SELECT * FROM {recordset} RETURNING cursor")
 )
+Row = dict[str, Any]
+"""An event that is to be written, by the names of `_COLUMNS`."""
+
 _EXPLAINED_BY_CODE: Final = frozenset({EventType.AUTHORIZATION_FAILED, EventType.REAUTHORIZATION_REQUIRED})
 
 
@@ -91,77 +94,79 @@ def emit(event_type: EventType, connection: Connection, *, message: str = "", co
     """
     with transaction.atomic():
         lock_end()
-        event = _event(event_type, connection.pk, user_id=connection.user_id, server=connection.server.slug, code=code)
-        event.message = message or event.message
-        return _write([event])[0]
+        slug, pk = connection.server.slug, str(connection.pk)
+        row = _row(event_type, pk, user_id=connection.user_id, server=slug, code=code)
+        row["message"] = message or row["message"]
+        return _event(row, *_write([row]))
 
 
 def tell_appended(sender: object, *, entries: Sequence[Appended], **kwargs: object) -> None:
     """Write the events that these audit records mean. Receives `audit.listeners.APPENDED`."""
     owners = _owners({entry.connection for entry in entries if entry.connection and entry.event in _OF_CONNECTION})
-    events = [event for entry in entries for event in _events_of(entry, owners=owners)]
-    if events:
-        _write(events)
+    rows = [row for entry in entries for row in _rows_of(entry, owners=owners)]
+    if rows:
+        _write(rows)
 
 
 def _owners(connection_ids: Set[str]) -> dict[str, int | None]:
     if not connection_ids:
         return {}
-    found = Connection.objects.filter(pk__in=connection_ids).values_list("pk", "user_id")
-    return {str(pk): user_id for pk, user_id in found}
+    ids = one_of(UUID(pk) for pk in connection_ids)
+    return {str(pk): user_id for pk, user_id in Connection.objects.filter(pk__in=ids).values_list("pk", "user_id")}
 
 
-def _events_of(entry: Appended, *, owners: Mapping[str, int | None]) -> Iterator[Event]:
+def _rows_of(entry: Appended, *, owners: Mapping[str, int | None]) -> Iterator[Row]:
     if entry.details.get("target") == _UPSTREAM:
         return  # that it ended here was told before
     if entry.event in _OF_CONNECTION and entry.connection in owners:
-        event = _event(
-            _OF_CONNECTION[entry.event],
-            UUID(entry.connection),
-            user_id=owners[entry.connection],
-            server=entry.server,
-            code=entry.reason,
-        )
-        if entry.event == AuditEvent.AUTHORIZATION_INITIATED and entry.details.get("request"):
-            event.request_id = UUID(str(entry.details["request"]))
-        yield event
+        user_id, event_type = owners[entry.connection], _OF_CONNECTION[entry.event]
+        row = _row(event_type, entry.connection, user_id=user_id, server=entry.server, code=entry.reason)
+        if entry.event == AuditEvent.AUTHORIZATION_INITIATED:
+            row["request_id"] = entry.details.get("request") or None
+        yield row
     elif entry.event in _OF_SERVER and (entry.event != AuditEvent.SERVER_CHANGED or entry.details.get("count")):
         event_type, status = _OF_SERVER[entry.event]
         stopped = Connection.objects.filter(server__slug=entry.server, status=status, reason=Code.ISSUER_CHANGED)
         for pk, user_id in stopped.values_list("pk", "user_id"):
-            yield _event(event_type, pk, user_id=user_id, server=entry.server, code=Code.ISSUER_CHANGED)
+            yield _row(event_type, str(pk), user_id=user_id, server=entry.server, code=Code.ISSUER_CHANGED)
 
 
-def _event(event_type: EventType, connection_id: UUID, *, user_id: int | None, server: str, code: str) -> Event:
+def _row(event_type: EventType, connection_id: str, *, user_id: int | None, server: str, code: str) -> Row:
     # What people gave as their reason is theirs; it may hold anything.
     known = Code(code) if code in SENTENCES else None
     explained = known is not None and event_type in _EXPLAINED_BY_CODE
-    return Event(
-        event_type=event_type.value,
-        connection_id=connection_id,
-        user_id=user_id,
-        server=server,
-        message=SENTENCES[known].message if known and explained else _MESSAGES[event_type],
-        code=known.value if known else "",
-        requires_user_action=event_type in _NEEDS_A_PERSON,
-        created_at=timezone.now(),
-    )
+    return {
+        "event_type": event_type.value,
+        "connection_id": connection_id,
+        "user_id": user_id,
+        "server": server,
+        "message": SENTENCES[known].message if known and explained else _MESSAGES[event_type],
+        "code": known.value if known else "",
+        "requires_user_action": event_type in _NEEDS_A_PERSON,
+        "request_id": None,
+        "created_at": timezone.now(),
+    }
 
 
-def _write(events: Sequence[Event]) -> Sequence[Event]:
-    """The caller holds the end of the audit chain, so that cursors are drawn in the order of commits."""
-    rows = [{name: getattr(event, name) for name in _COLUMNS} for event in events]
+def _write(rows: Sequence[Row]) -> list[int]:
+    """Return their cursors. The caller holds the end of the audit chain, so that these are in the order of commits."""
     with connection.cursor() as cursor:
         cursor.execute(_INSERT.format(recordset=recordset(_COLUMNS)), [as_json(rows)])
-        for event, (number,) in zip(events, sorted(cursor.fetchall()), strict=True):
-            event.cursor = number
-            event._state.adding = False
+        cursors = sorted(number for (number,) in cursor.fetchall())
     announce()
-    transaction.on_commit(partial(_tell, events), robust=True)
-    return events
+    transaction.on_commit(partial(_tell, rows, cursors), robust=True)
+    return cursors
 
 
-def _tell(events: Sequence[Event]) -> None:
-    for event in events:
-        if SIGNALS[event.event_type].receivers:
-            SIGNALS[event.event_type].send_robust(sender=Event, event=event)
+def _tell(rows: Sequence[Row], cursors: Sequence[int]) -> None:
+    for row, cursor in zip(rows, cursors, strict=True):
+        signal = SIGNALS[row["event_type"]]
+        if signal.receivers:
+            signal.send_robust(sender=Event, event=_event(row, cursor))
+
+
+def _event(row: Row, cursor: int) -> Event:
+    ids = {name: row[name] and UUID(str(row[name])) for name in ("connection_id", "request_id")}
+    event = Event(**{**row, **ids, "cursor": cursor})
+    event._state.adding = False
+    return event

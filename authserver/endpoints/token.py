@@ -77,7 +77,7 @@ def answer_token_requests(requests: Sequence[FormRequest]) -> list[Answer]:
             for number in order:
                 decided[number] = _decide(asked[number], now=now)
     except Exception as error:  # whatever one request does, its neighbours get their answers
-        _log.warning("token requests are decided one by one", count=len(asked), error=type(error).__name__)
+        _log.warning("token requests are decided one by one", count=len(asked), exception=type(error).__name__)
         if not connection.in_atomic_block:
             connection.close()
         decided = [_decide_alone(one, now=now) for one in asked]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import TruncHour
 from django.urls import reverse
 
@@ -184,18 +184,16 @@ def _chart(times: list[datetime], counts: Counter[tuple[datetime, bool]], *, lab
 
 def next_endings(*, now: datetime) -> list[Ending]:
     """Return what stops next unless somebody does something, soonest first; what renews itself is not among it."""
-    tokens: QuerySet[TokenSet] = TokenSet.objects.filter(
-        NOT_RENEWABLE, expires_at__gt=now, connection__status__in=("active", "degraded")
-    ).select_related("connection__server", "connection__user")
+    tokens = TokenSet.objects.ending_for_good(after=now).filter(connection__status__in=("active", "degraded"))
+    tokens = tokens.select_related("connection__server", "connection__user")
     endings = [
         Ending(
-            at=found.expires_at,
+            at=found.last_end,
             what=f"{found.connection.server.name}: {found.connection.user or 'shared connection'}",
             kind="Connection without renewal",
             address=reverse("admin:connections_connection_change", args=(found.connection_id,)),
         )
-        for found in tokens.order_by("expires_at")[:_NEXT_SHOWN]
-        if found.expires_at
+        for found in tokens.order_by("last_end")[:_NEXT_SHOWN]
     ]
     clients = ClientRegistration.objects.filter(status="active", client_secret_expires_at__gt=now)
     endings += [

@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 
 from oauthflow.protocol.grant_types import GrantType
@@ -22,6 +22,7 @@ from .mcp_server import McpServer
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+    from django_stubs_ext import WithAnnotations
 
 
 class ConnectionQuerySet(models.QuerySet["Connection"]):
@@ -127,6 +128,15 @@ class Connection(models.Model):
 
 NOT_RENEWABLE = Q(refresh_token_sealed="", grant_type=GrantType.AUTHORIZATION_CODE.value)
 """Of token sets: those that end for good when they end."""
+RENEWABLE_FOR_A_WHILE = ~Q(refresh_token_sealed="") & Q(refresh_end_known_since__lt=F("obtained_at"))
+"""Those that were renewed, and whose refresh token ends at `refresh_ends_at` all the same."""
+
+
+class LastEnd(TypedDict):
+    """What `ending_for_good` adds to each row; aware UTC."""
+
+    last_end: datetime
+    last_end_known_since: datetime
 
 
 class TokenSetQuerySet(models.QuerySet["TokenSet"]):
@@ -136,6 +146,22 @@ class TokenSetQuerySet(models.QuerySet["TokenSet"]):
         """Those that nobody alive is refreshing at this moment, by the database's clock."""
         is_over = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=Now())
         return self.filter(is_over | Q(lease_owner__in=dead_owners))
+
+    def ending_for_good(self, *, after: datetime) -> models.QuerySet[WithAnnotations[TokenSet, LastEnd]]:
+        """Those that end after that unless somebody signs in again: with `last_end`, and since when it is known."""
+        ends = Case(When(NOT_RENEWABLE, then="expires_at"), When(RENEWABLE_FOR_A_WHILE, then="refresh_ends_at"))
+        since = Case(When(NOT_RENEWABLE, then="obtained_at"), default="refresh_end_known_since")
+        annotated: Any = self.annotate(last_end=ends, last_end_known_since=since)
+        found: models.QuerySet[WithAnnotations[TokenSet, LastEnd]] = annotated.filter(last_end__gt=after)
+        return found
+
+    def awaiting_refresh(self, *, now: datetime) -> TokenSetQuerySet:
+        """Those that `due_for_refresh` is about, and those that somebody left in the middle; only renewable ones."""
+        rested = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now)
+        live = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
+        return self.exclude(NOT_RENEWABLE).filter(
+            ~Q(lease_owner="") | Q(rested, refresh_due_at__lte=now), connection__status__in=live
+        )
 
 
 class TokenSet(models.Model):
@@ -156,6 +182,12 @@ class TokenSet(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True, help_text="Empty: no lifetime was given.")
     refresh_due_at = models.DateTimeField(
         null=True, blank=True, db_index=True, help_text="When the background renews it; empty: never."
+    )
+    refresh_ends_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the refresh token ends; empty: the service did not say."
+    )
+    refresh_end_known_since = models.DateTimeField(
+        null=True, blank=True, help_text="Since when it was to end then: renewing may put the end off, or not."
     )
     issuer = models.CharField(max_length=1000)
     token_endpoint = models.CharField(max_length=1000)
@@ -197,11 +229,8 @@ class TokenSet(models.Model):
         """Whether new tokens can be had without a person."""
         return bool(self.refresh_token_sealed) or self.is_unattended
 
-    def awaits_refresh(self, *, now: datetime) -> bool:
-        """Say of a row that was read again what `due_for_refresh` asked, or whether somebody left it in the middle."""
-        if self.connection.status not in (Connection.Status.ACTIVE, Connection.Status.DEGRADED):
-            return False
-        if self.lease_owner:
-            return True
-        has_rested = self.next_attempt_at is None or self.next_attempt_at <= now
-        return self.refresh_due_at is not None and self.refresh_due_at <= now and has_rested
+    @property
+    def renews_until(self) -> datetime | None:
+        """When renewing ends, where the service named an end that renewing does not put off."""
+        since = self.refresh_end_known_since
+        return self.refresh_ends_at if since is not None and since < self.obtained_at else None

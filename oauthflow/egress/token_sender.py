@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 import uvloop
 
@@ -32,6 +33,7 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",
     "Content-Type": "application/x-www-form-urlencoded",
 }
+_UNRESERVED: Final = re.compile(r"[\w.~-]*", re.ASCII).fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +201,18 @@ def _verdict(error: Exception) -> FlowError:
 
 
 def _as_bytes(request: Request, url: ParsedUrl) -> bytes:
-    body = urlencode(dict(request.form or {})).encode("ascii") if request.content is None else request.content
+    body = _form(request.form or {}) if request.content is None else request.content
     headers = {"Host": url.authority, **_HEADERS, **request.headers, "Content-Length": str(len(body))}
     lines = [f"{request.method} {url.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    if any("\r" in line or "\n" in line for line in lines):
+    head = "\r\n".join([*lines, "", ""])
+    if not head.count("\r") == head.count("\n") == len(lines) + 1:
         raise ValueError("a header with a line end")
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+    return head.encode("ascii") + body
+
+
+def _form(fields: Mapping[str, str]) -> bytes:
+    return "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in fields.items()).encode("ascii")
+
+
+def _quoted(text: str) -> str:
+    return text if _UNRESERVED(text) else quote_plus(text)

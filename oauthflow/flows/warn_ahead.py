@@ -8,7 +8,7 @@ from typing import Final
 
 from django.db import transaction
 
-from connections.models import NOT_RENEWABLE, ClientRegistration, Connection, TokenSet
+from connections.models import ClientRegistration, Connection, TokenSet
 from oauthflow.events import emit
 from oauthflow.models import EventType, GivenWarning
 
@@ -30,21 +30,18 @@ def occasion(ends_at: datetime, occasions: Iterable[timedelta], *, now: datetime
 
 
 def _warn_of_access(*, now: datetime) -> int:
-    ending = TokenSet.objects.filter(
-        NOT_RENEWABLE,
-        expires_at__gt=now,
-        expires_at__lte=now + max(BEFORE_ACCESS_ENDS),
-        connection__status__in=_WORKING,
+    ending = TokenSet.objects.ending_for_good(after=now).filter(
+        last_end__lte=now + max(BEFORE_ACCESS_ENDS), connection__status__in=_WORKING
     )
     count = 0
     for tokens in ending.select_related("connection__server"):
-        ends_at = tokens.expires_at
-        if ends_at is None:
-            continue
-        fitting = [before for before in BEFORE_ACCESS_ENDS if before * 2 <= ends_at - tokens.obtained_at]
+        ends_at = tokens.last_end
+        fitting = [before for before in BEFORE_ACCESS_ENDS if before * 2 <= ends_at - tokens.last_end_known_since]
         before = occasion(ends_at, fitting, now=now)
         if before is not None:
-            said = f"The access ends {_moment(ends_at)} and cannot be renewed. Sign in again before."
+            said = f"The access ends on {_moment(ends_at)} and cannot be renewed. Sign in again before."
+            if tokens.renews_until:
+                said = f"The access renews itself until {_moment(ends_at)} and then ends. Sign in again before."
             key = f"access {tokens.connection_id} {ends_at.isoformat()} {before}"
             count += _warn(EventType.TOKEN_EXPIRING_SOON, [tokens.connection], said, key=key, ends_at=ends_at)
     return count
@@ -61,7 +58,7 @@ def _warn_of_secrets(*, now: datetime) -> int:
         ends_at = registration.client_secret_expires_at
         before = None if ends_at is None else occasion(ends_at, BEFORE_SECRET_ENDS, now=now)
         if ends_at is not None and before is not None:
-            said = f"The client secret of this site ends {_moment(ends_at)}. Reset the registration before."
+            said = f"The client secret of this site ends on {_moment(ends_at)}. Reset the registration before."
             using = Connection.objects.filter(tokens__registration=registration, status__in=_WORKING)
             key = f"secret {registration.pk} {ends_at.isoformat()} {before}"
             concerned = list(using.select_related("server"))
@@ -83,4 +80,4 @@ def _warn(event_type: EventType, connections: Sequence[Connection], said: str, *
 
 
 def _moment(at: datetime) -> str:
-    return f"on {at:%d %B %Y at %H:%M} UTC"
+    return f"{at:%d %B %Y at %H:%M} UTC"

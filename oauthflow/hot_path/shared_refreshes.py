@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import Final
 
 import structlog
@@ -35,7 +37,7 @@ class SharedRefreshes:
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="shared-refresh")
 
     async def wait_for(self, connection_id: str, *, generation: int, trigger: str = "use") -> None:
-        """Return when the refresh of these tokens is over, however it ended; begin it where nobody has yet.
+        """Return when new tokens are stored, or the refresh is over without any; begin it where nobody has yet.
 
         Args:
             connection_id: Of a connection that the caller may use.
@@ -46,26 +48,39 @@ class SharedRefreshes:
         if under_way is None:
             if len(self._under_way) >= self._most:
                 return
-            under_way = asyncio.get_running_loop().run_in_executor(
-                self._threads, copy_context().run, _refresh, connection_id, generation, trigger
-            )
-            self._under_way[connection_id] = under_way
-            under_way.add_done_callback(lambda _: self._under_way.pop(connection_id))
+            under_way = self._begin(connection_id, generation=generation, trigger=trigger)
         # Unlike a plain await, this ends with a caller who goes away without ending the refresh.
         await asyncio.wait((under_way,))
+
+    def _begin(self, connection_id: str, *, generation: int, trigger: str) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def end() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        self._under_way[connection_id] = over
+        over.add_done_callback(lambda _: self._under_way.pop(connection_id))
+        tell = partial(loop.call_soon_threadsafe, end)
+        self._threads.submit(copy_context().run, _refresh, connection_id, generation, trigger, tell)
+        return over
 
     async def close(self) -> None:
         """Let those under way come to their end: what a server answers them is needed."""
         await asyncio.to_thread(self._threads.shutdown)
 
 
-def _refresh(connection_id: str, generation: int, trigger: str) -> None:
+def _refresh(connection_id: str, generation: int, trigger: str, tell: Callable[[], object]) -> None:
+    """Tell when the tokens are stored, and at the latest at the end; what is noted then, nobody waits for."""
     try:
         connection = Connection.objects.select_related("server").get(pk=connection_id)
-        refresh_connection(connection, now=by_database(timezone.now()), trigger=trigger, generation=generation)
+        now = by_database(timezone.now())
+        refresh_connection(connection, now=now, trigger=trigger, generation=generation, stored=tell)
     except (FlowError, Connection.DoesNotExist):
         pass  # Each of those who wait is told by the flow.
     except Exception:
         _log.exception("a refresh is left to the flow")
     finally:
+        tell()
         db.connection.close()

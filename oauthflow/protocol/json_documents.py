@@ -49,7 +49,8 @@ def parse_json_object(body: bytes, *, max_depth: int = 20) -> dict[str, Any]:
         raise MalformedResponseError(problem)
     if not isinstance(document, dict):
         raise MalformedResponseError("the JSON is not an object")
-    _check_depth_and_text(document, max_depth=max_depth)
+    if not _is_flat(body, max_depth=max_depth):
+        _check_depth_and_text(document, max_depth=max_depth)
     return document
 
 
@@ -92,6 +93,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise MalformedResponseError("a number in the JSON is too large")
     return number
+
+
+def _is_flat(body: bytes, *, max_depth: int) -> bool:
+    """The usual case by a glance: too few brackets to be deep, and no escape by which alone such text could come."""
+    return b"\\u" not in body and body.count(b"{") + body.count(b"[") <= max_depth
 
 
 def _check_depth_and_text(document: dict[str, Any], *, max_depth: int) -> None:

@@ -30,6 +30,7 @@ BEARER = "Bearer"
 DPOP = "DPoP"
 Binding: TypeAlias = Literal["none", "taken", "needed"]
 LONGEST_LIFETIME_SECONDS = 31_536_000
+_REFRESH_LIFETIMES = ("refresh_token_expires_in", "refresh_expires_in")
 # Some frameworks answer every POST with 201, and the response is complete all the same.
 _GRANTING_STATUSES = frozenset({200, 201})
 # RFC 6749 §5.2: 401 when we tried to authenticate in the header, else 400.
@@ -74,6 +75,8 @@ class TokenResponse:
         refresh_token: None where none came; the one in hand then stays good.
         scope: Space-separated; what was requested, where the response has no `scope`.
         subject: The `sub` of the account at the issuer; empty where the response does not say it in a form we accept.
+        refresh_ends_at: Aware UTC; when the refresh token ends, where the server says so. No specification has it, many
+            servers do, by one of two names.
     """
 
     access_token: Secret
@@ -82,6 +85,7 @@ class TokenResponse:
     refresh_token: Secret | None
     scope: str
     subject: str = ""
+    refresh_ends_at: datetime | None = None
 
 
 def authorization_code_request(
@@ -209,6 +213,7 @@ def read_token_response(
         refresh_token=_refresh_token(document.get("refresh_token")),
         scope=_scope(document.get("scope"), requested_scope=requested_scope),
         subject=read_subject(document.get("id_token"), issuer=issuer, client_id=client_id) if issuer else "",
+        refresh_ends_at=_refresh_ends_at(document, received_at=received_at, milliseconds=milliseconds),
     )
 
 
@@ -274,6 +279,14 @@ def _expires_at(value: Any, *, received_at: datetime, milliseconds: bool) -> dat
         return None
     seconds = lifetime // 1000 if milliseconds else lifetime
     return received_at + timedelta(seconds=max(0, min(seconds, LONGEST_LIFETIME_SECONDS)))
+
+
+def _refresh_ends_at(document: dict[str, Any], *, received_at: datetime, milliseconds: bool) -> datetime | None:
+    """0 means never (Keycloak's offline tokens), and so does more than ten years."""
+    said = (_whole_number(document.get(name)) for name in _REFRESH_LIFETIMES)
+    lifetime = next((number for number in said if number is not None), 0)
+    seconds = lifetime // 1000 if milliseconds else lifetime
+    return received_at + timedelta(seconds=seconds) if 0 < seconds <= 10 * LONGEST_LIFETIME_SECONDS else None
 
 
 def _whole_number(value: Any) -> int | None:

@@ -64,6 +64,7 @@ class ConnectionCard:
         expires_at: End of the access token, if it has one.
         has_ended: Whether that is over.
         renews: Whether it renews itself.
+        renews_until: Until when, where the service named an end that stays.
         may_manage: Whether this person may reconnect and disconnect it.
         needs_oauth: Whether there is a sign-in at all.
         loss: What a disconnect takes away, and from whom; empty where this person cannot disconnect it.
@@ -81,6 +82,7 @@ class ConnectionCard:
     needs_oauth: bool
     loss: str = ""
     is_default: bool = False
+    renews_until: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -192,6 +194,7 @@ def connection_card(connection: Connection, *, user: User, own_clients: int | No
         expires_at=ends,
         has_ended=ends is not None and ends <= timezone.now(),
         renews=bool(tokens and tokens.is_renewable) and connection.status in _RENEWED,
+        renews_until=tokens.renews_until if tokens else None,
         may_manage=may_manage,
         needs_oauth=connection.server.auth_type == McpServer.AuthType.OAUTH,
         loss=_loss(connection, user=user, own_clients=own_clients) if may_manage else "",

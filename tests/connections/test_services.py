@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +15,7 @@ from connections import services
 from connections.last_use import note_use
 from connections.leases import lease_for_refresh
 from connections.models import Connection, McpServer, TokenSet
-from connections.renewals import seal_renewal, store_renewals
+from connections.renewals import read_renewal, seal_renewal, store_renewals
 from connections.services import (
     GrantTerms,
     connection_for,
@@ -106,6 +108,49 @@ def test_refreshed_tokens_are_kept_for_the_holder_of_the_lease_alone(
         assert TokenSet.objects.get().refresh_token_sealed.reveal() == Secret("rt")
 
 
+WEEK = timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("ends_after", "refresh", "kept_end", "is_for_good"),
+    [
+        (timedelta(days=8), "new", timedelta(days=8), False),  # put off by the day that passed
+        (WEEK, "new", WEEK, True),
+        (WEEK + timedelta(seconds=2), None, WEEK + timedelta(seconds=2), True),
+        (None, None, WEEK, True),  # the old token stays good, for as long as it was
+        (None, "new", None, False),
+    ],
+)
+def test_a_renewal_shows_whether_the_end_of_the_refresh_token_stays(
+    granted: TokenSet, now: datetime, ends_after: timedelta | None, refresh: str | None, kept_end: timedelta | None,
+    is_for_good: bool,
+) -> None:  # fmt: skip
+    first = replace(tokens(now=now), refresh_ends_at=now + WEEK)
+    granted = store_grant(granted.connection, first, terms=TERMS, actor=None, now=now)
+    assert (granted.refresh_ends_at, granted.renews_until) == (now + WEEK, None)
+    later = now + timedelta(days=1)
+    answer = replace(
+        tokens(now=later, refresh=refresh), refresh_ends_at=None if ends_after is None else now + ends_after
+    )
+    lease_for_refresh(granted, owner="me", seconds=60)
+
+    renewal = seal_renewal(granted, answer, lease_owner="me", actor=None, trigger="use", now=later)
+    assert read_renewal(renewal.as_line()) == renewal
+    assert store_renewals([renewal]) == {granted.pk}
+
+    stored, ends_at = TokenSet.objects.get(), None if kept_end is None else now + kept_end
+    assert (stored.refresh_ends_at, stored.renews_until) == (ends_at, ends_at if is_for_good else None)
+    found = TokenSet.objects.ending_for_good(after=later).values_list("last_end", "last_end_known_since")
+    assert list(found) == ([(ends_at, now)] if is_for_good else [])
+
+
+def test_an_answer_that_was_kept_before_ends_of_refresh_tokens_were_is_read(granted: TokenSet, now: datetime) -> None:
+    renewal = seal_renewal(granted, tokens(now=now), lease_owner="", actor=None, trigger="use", now=now)
+    said = json.loads(renewal.as_line())
+    del said["refresh_ends_at"], said["refresh_end_known_since"]
+    assert read_renewal(json.dumps(said)) == renewal
+
+
 def test_a_failure_gives_the_lease_back_only_to_its_holder(granted: TokenSet, now: datetime) -> None:
     lease_for_refresh(granted, owner="me", seconds=60)
     failure: dict[str, Any] = {"code": "timeout", "next_attempt_at": now, "actor": None}
@@ -144,6 +189,18 @@ def test_the_background_renews_in_time(now: datetime, seconds: int | None, befor
 
     assert due == (None if seconds is None or before_end is None else now + timedelta(seconds=seconds - before_end))
     assert refresh_due_at(tokens(now=now, seconds=seconds), is_renewable=False, now=now) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "refresh_ends_after", "due_after"),
+    [(86_400, 7200, 3600), (3600, 86_400, 2700), (None, 7200, 3600), (600, 60, 30)],
+)
+def test_the_background_renews_before_the_refresh_token_ends(
+    now: datetime, seconds: int | None, refresh_ends_after: int, due_after: int
+) -> None:
+    ends_at = now + timedelta(seconds=refresh_ends_after)
+    due = refresh_due_at(tokens(now=now, seconds=seconds), is_renewable=True, now=now, refresh_ends_at=ends_at)
+    assert due == now + timedelta(seconds=due_after)
 
 
 def test_what_was_obtained_together_is_not_due_together(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:

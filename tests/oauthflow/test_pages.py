@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
@@ -84,6 +86,16 @@ def test_without_servers_the_page_says_what_to_do(browser: Client, administrator
     assert "Ask an administrator" in _page(browser)
     browser.force_login(administrator)
     assert "/admin/connections/mcpserver/add/" in _page(browser)
+
+
+def test_the_end_of_renewing_is_shown_where_it_is_known(browser: Client, world: World, alice: User) -> None:
+    now = timezone.now()
+    world.connect(alice, now=now)
+    ends = {"refresh_ends_at": datetime(2031, 5, 17, tzinfo=UTC), "refresh_end_known_since": now - timedelta(days=1)}
+    TokenSet.objects.update(**ends)
+    assert re.search(r"renews itself until\s+<time[^>]+2031-05-17", _page(browser))
+    TokenSet.objects.update(refresh_end_known_since=F("obtained_at"))
+    assert "renews itself until" not in _page(browser)
 
 
 def test_a_connected_server_shows_state_scopes_end_and_buttons(browser: Client, world: World, alice: User) -> None:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from audit.models import AuditRecord
 from connections.api_tokens import issue_api_token
 from connections.models import ApiToken, Connection, FlowTrace, TokenSet
+from oauthflow.flows import attempt
 from oauthflow.hot_path import shared_refreshes
 from oauthflow.hot_path.shared_refreshes import SharedRefreshes
 from tests.fakes.internet import Answer as Said
@@ -193,6 +194,27 @@ def test_a_refresh_that_nobody_waits_for_any_more_is_finished_before_the_end(
     stage.expires_in(-1)
     crowd.come(stage, all_wait=lambda calls: calls[0].cancel())
     assert (TokenSet.objects.get().generation, Connection.objects.get().status) == (2, "active")
+
+
+def test_nobody_waits_for_what_is_noted_once_the_tokens_are_stored(
+    stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody_has_it, before_the_trace, keep = threading.Event(), [], attempt._keep
+
+    def keep_late(*trace: Any, **said: Any) -> None:
+        before_the_trace.append(everybody_has_it.wait(timeout=10))
+        keep(*trace, **said)
+
+    def tell_when_answered(calls: list[Call]) -> None:
+        asyncio.gather(*calls).add_done_callback(lambda _: everybody_has_it.set())
+
+    stage.expires_in(-1)
+    monkeypatch.setattr(attempt, "_keep", keep_late)
+    answers = crowd.come(stage, stage, all_wait=tell_when_answered)
+
+    assert _statuses(answers) == [200, 200]
+    assert before_the_trace == [True]
+    assert FlowTrace.objects.filter(kind="refresh", ok=True).count() == 1
 
 
 def test_no_more_are_under_way_than_may_be_and_what_is_over_is_forgotten(

@@ -62,6 +62,24 @@ def test_access_that_cannot_be_renewed_is_told_a_week_a_day_and_an_hour_ahead(no
     )
 
 
+def test_the_end_of_renewing_is_told_ahead_where_renewing_does_not_put_it_off(notes: Connection, now: datetime) -> None:
+    row = tokens(notes, begins=now + DAY, lives=timedelta(hours=1), renews=True)
+    TokenSet.objects.filter(pk=row.pk).update(refresh_ends_at=now + 30 * DAY, refresh_end_known_since=now)
+    assert told_after(now, 22 * DAY, 23 * DAY, 24 * DAY, 29 * DAY, 30 * DAY) == [0, 1, 0, 1, 0]
+    first = Event.objects.first()
+    assert first is not None
+    assert (first.event_type, first.requires_user_action) == ("token.expiring_soon", True)
+    assert first.message == (
+        "The access renews itself until 21 December 2026 at 12:00 UTC and then ends. Sign in again before."
+    )
+
+
+def test_an_end_that_each_renewal_puts_off_is_not_warned_of(notes: Connection, now: datetime) -> None:
+    row = tokens(notes, begins=now, lives=timedelta(hours=1), renews=True)
+    TokenSet.objects.filter(pk=row.pk).update(refresh_ends_at=now + 30 * DAY, refresh_end_known_since=now)
+    assert told_after(now, 29 * DAY) == [0]
+
+
 def test_a_short_life_is_not_warned_of_from_its_beginning(notes: Connection, now: datetime) -> None:
     tokens(notes, begins=now, lives=timedelta(hours=8))
     assert told_after(now, timedelta(), timedelta(hours=6), timedelta(hours=7)) == [0, 0, 1]

@@ -147,7 +147,21 @@ def test_an_id_token_is_not_kept() -> None:
         "refresh_token",
         "scope",
         "subject",
+        "refresh_ends_at",
     }
+
+
+@pytest.mark.parametrize("name", ["refresh_expires_in", "refresh_token_expires_in"])
+@pytest.mark.parametrize(
+    ("lifetime", "seconds"),
+    [(1800, 1800), ("1800", 1800), (15_897_600, 15_897_600), (0, None), (-1, None), ("never", None), (10**15, None)],
+)
+def test_the_end_of_the_refresh_token_is_known_where_the_server_says_it(
+    name: str, lifetime: object, seconds: int | None
+) -> None:
+    response = granted(refresh_token="rt", **{name: lifetime})
+    assert response.refresh_ends_at == (None if seconds is None else NOW + timedelta(seconds=seconds))
+    assert granted(refresh_token="rt").refresh_ends_at is None
 
 
 @requirement("T-11", "X-13")

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 from django.urls import reverse
 
-from connections.models import NOT_RENEWABLE, ClientRegistration, Connection, TokenSet
+from connections.models import ClientRegistration, Connection, TokenSet
 from oauthflow.models import MailPreference
 from oauthflow.models.notice import next_digest_after
 
@@ -41,12 +41,10 @@ def digest_of(user: User, *, now: datetime) -> Iterator[Item]:
     """Yield what a person has to do or to expect."""
     for connection in _looked_after_by(user).filter(status__in=_NEEDS_SOMEBODY):
         yield _item(connection, _NEEDS_SOMEBODY[_Status(connection.status)])
-    ending = _looked_after_by(user).filter(
-        status__in=(_Status.ACTIVE, _Status.DEGRADED),
-        tokens__in=TokenSet.objects.filter(NOT_RENEWABLE, expires_at__range=(now, now + ACCESS_ENDS_WITHIN)),
-    )
-    for connection in ending.select_related("tokens"):
-        yield _item(connection, f"The access ends on {connection.tokens.expires_at:%d %B %Y} and cannot be renewed.")
+    working = _looked_after_by(user).filter(status__in=(_Status.ACTIVE, _Status.DEGRADED))
+    ending = TokenSet.objects.ending_for_good(after=now).filter(connection__in=working)
+    for tokens in ending.filter(last_end__lte=now + ACCESS_ENDS_WITHIN).select_related("connection__server"):
+        yield _item(tokens.connection, f"The access ends on {tokens.last_end:%d %B %Y} and cannot be renewed.")
     if user.has_perm(MAY_CHANGE_SERVERS):
         yield from _ending_secrets(now=now)
 

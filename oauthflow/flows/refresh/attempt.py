@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -41,6 +42,7 @@ class Attempt:
         claimed_at: Monotonic seconds, before the claim was asked for.
         is_recovery: Whether somebody else claimed the same token and never said how it ended.
         asks_issuer: Whether the issuer of the tokens is being asked, and not the company's sign-in service first.
+        stored: Called as soon as new tokens are in the row.
     """
 
     token_set: TokenSet
@@ -51,6 +53,7 @@ class Attempt:
     claimed_at: float = 0.0
     is_recovery: bool = False
     asks_issuer: bool = True
+    stored: Callable[[], object] = lambda: None
 
     @property
     def is_given_up(self) -> bool:

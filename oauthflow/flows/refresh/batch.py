@@ -7,7 +7,7 @@ leases of a run at a time, so that what is leased is sent at once and a slow iss
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,9 +44,11 @@ _FLUSH_ROWS: Final = 200
 _FLUSH_SECONDS: Final = 0.02
 _IDLE_SECONDS: Final = 0.2
 _NOT_NEEDED: Final = (
-    "access_token_sealed", "obtained_at", "lease_expires_at",
+    "access_token_sealed", "refresh_due_at", "lease_expires_at", "next_attempt_at",
+    "connection__label", "connection__subject_token_sealed", "connection__subject_token_type",
     "connection__granted_scopes", "connection__upstream_subject", "connection__registration_method",
-    "connection__last_refreshed_at", "connection__last_used_at", "connection__created_at", "connection__updated_at",
+    "connection__last_refreshed_at", "connection__last_used_at", "connection__connected_at",
+    "connection__created_at", "connection__updated_at",
 )  # fmt: skip
 _STORE_SECONDS: Final = 120.0
 _log: Final = structlog.get_logger(__name__)
@@ -83,7 +85,7 @@ class _Run:
         self.outcome = Outcome()
         self._queues, self._sender = queues, sender
         self._began, self._now, self._dead_owners = time.monotonic(), now, dead_owners
-        self._under_way: dict[UUID, Attempt] = {}
+        self._under_way: dict[Hashable, Attempt] = {}
         self._unstored: list[tuple[Attempt, TokenResponse, Renewal]] = []
         self._store_until = 0.0
         self._reserved: list[Reservation] = []
@@ -111,11 +113,13 @@ class _Run:
         if not ids:
             return
         try:
-            ready = [made for row in self._read(ids) if (made := self._guarded(row, self._made)) is not None]
+            rows = self._read(ids)
+            self._queues.look_for_trouble(rows)
+            ready = [made for row in rows if (made := self._guarded(row, self._made)) is not None]
             left = set(ids) - {attempt.token_set.pk for attempt, _ in ready}
             taken, crowded = self._leased([attempt for attempt, _ in ready])
         except (DatabaseError, FlowError) as error:  # not writable, database or spool: nothing is sent
-            _log.warning("refresh.batch_stopped", error=type(error).__name__)
+            _log.warning("refresh.batch_stopped", exception=type(error).__name__)
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
             self._queues.clear(ids)
@@ -183,7 +187,7 @@ class _Run:
         granted: list[tuple[Attempt, TokenResponse, Renewal]] = []
         failed: list[tuple[Attempt, Answer, FlowError]] = []
         for answer in answers:
-            attempt = self._under_way.pop(UUID(str(answer.key)))
+            attempt = self._under_way.pop(answer.key)
             attempt.now = self._moment()
             try:
                 tokens = _judged(attempt, answer)
@@ -214,7 +218,7 @@ class _Run:
         try:
             written = store_renewals([renewal for _, _, renewal in self._unstored])
         except DatabaseError as error:
-            _log.warning("refresh.outcome_not_stored_yet", error=type(error).__name__, count=len(self._unstored))
+            _log.warning("refresh.outcome_not_stored_yet", exception=type(error).__name__, count=len(self._unstored))
             if time.monotonic() < self._store_until and not connection.in_atomic_block:
                 connection.close()
                 time.sleep(_IDLE_SECONDS)
@@ -269,8 +273,8 @@ class _Run:
         Another run may have had the same list: what it renewed or put off since, or has under way, is left out.
         """
         rows = TokenSet.objects.filter(pk__in=one_of(ids)).unleased(dead_owners=self._dead_owners)
-        rows, now = rows.select_related("connection").defer(*_NOT_NEEDED), self._moment()
-        found = {row.pk: row for row in rows if row.awaits_refresh(now=now)}
+        rows = rows.awaiting_refresh(now=self._moment()).select_related("connection").defer(*_NOT_NEEDED)
+        found = {row.pk: row for row in rows}
         servers = {row.connection.server_id for row in found.values()} - self._servers.keys()
         self._servers |= McpServer.objects.in_bulk(servers) if servers else {}
         named = {row.registration_id for row in found.values() if row.registration_id} - self._registrations.keys()
@@ -279,7 +283,7 @@ class _Run:
             row.connection.server = self._servers[row.connection.server_id]
             if row.registration_id:
                 row.registration = self._registrations[row.registration_id]
-        return [found[pk] for pk in ids if pk in found and found[pk].is_renewable]
+        return [found[pk] for pk in ids if pk in found]
 
 
 def _judged(attempt: Attempt, answer: Answer) -> TokenResponse:

@@ -6,6 +6,7 @@ Nothing is written while all is well. A row appears with the first failure and g
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
@@ -71,6 +72,11 @@ def require_open(token_set: TokenSet, *, now: datetime) -> Way:
             raise _held_back(found, now=now)
         way = replace(way, is_try=True)
     return way
+
+
+def troubled_among(issuers: Set[str]) -> set[str]:
+    """Return those of these issuers for which `require_open` may find anything."""
+    return set(IssuerHealth.objects.filter(issuer__in=issuers).values_list("issuer", flat=True))
 
 
 def is_held_back(token_set: TokenSet, *, now: datetime) -> bool:

@@ -57,7 +57,7 @@ def spool(renewals: Sequence[Renewal], *, reservation: Reservation) -> None:
     try:
         reservation.keep(renewals)
     except OSError as error:
-        _log.error("refresh.spool_failed", error=type(error).__name__, count=len(renewals))
+        _log.error("refresh.spool_failed", exception=type(error).__name__, count=len(renewals))
 
 
 def commit(renewals: Sequence[Renewal], *, seconds: float) -> set[UUID]:
@@ -82,7 +82,7 @@ def persistently(write: Callable[[], Result], *, seconds: float) -> Result:
         except (DatabaseError, InterfaceError) as error:
             if connection.in_atomic_block or time.monotonic() > until:
                 raise TransportError(f"not stored yet: {type(error).__name__}", code=Code.SERVER_ERROR) from error
-            _log.warning("refresh.outcome_not_stored_yet", error=type(error).__name__)
+            _log.warning("refresh.outcome_not_stored_yet", exception=type(error).__name__)
             connection.close()
             time.sleep(_RETRY_SECONDS)
 

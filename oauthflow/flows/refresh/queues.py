@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from connections.models import TokenSet
 from oauthflow.protocol.errors import FlowError
 
-from .health import Way, is_held_back, require_open
+from .health import Way, is_held_back, require_open, troubled_among
 from .pace import pace
 
 KEPT_FREE: Final = 2
@@ -60,6 +60,7 @@ class Queues:
         self._issuers: dict[str, _Issuer] = {}
         self._issuer_of: dict[UUID, _Issuer] = {}
         self._gates: dict[tuple[str, str], bool] = {}
+        self._troubled: set[str] = set()
         for pk, name in rows:
             issuer = self._issuers.get(name) or self._issuers.setdefault(name, _Issuer(name))
             if pk not in self._issuer_of:
@@ -112,6 +113,11 @@ class Queues:
         for issuer in self._issuers.values():
             issuer.waiting.clear()
 
+    def look_for_trouble(self, rows: Sequence[TokenSet]) -> None:
+        """Ask once for all issuers that are new among these; `is_open` asks on where there was trouble."""
+        new = {row.issuer for row in rows if (row.issuer, row.client_id) not in self._gates}
+        self._troubled |= troubled_among(new) if new else set()
+
     def is_open(self, row: TokenSet, *, now: datetime) -> bool:
         """Whether this issuer takes this request from this client of it; where it was in trouble, one row tries."""
         issuer, key = self._issuers[row.issuer], (row.issuer, row.client_id)
@@ -146,7 +152,7 @@ class Queues:
 
     def _look(self, issuer: _Issuer, row: TokenSet, *, now: datetime) -> bool:
         try:
-            way = require_open(row, now=now)
+            way = require_open(row, now=now) if row.issuer in self._troubled else Way()
         except FlowError:
             return False
         if not issuer.is_tried:

@@ -8,6 +8,7 @@ everything else costs a pause.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from functools import partial
@@ -53,7 +54,13 @@ _DATABASE_RETRY_SECONDS = 5
 
 
 def refresh_connection(
-    connection: Connection, *, now: datetime, trigger: str, actor: User | None = None, generation: int | None = None
+    connection: Connection,
+    *,
+    now: datetime,
+    trigger: str,
+    actor: User | None = None,
+    generation: int | None = None,
+    stored: Callable[[], object] = lambda: None,
 ) -> Connection:
     """Renew the tokens of a connection, or wait for whoever is doing it.
 
@@ -64,6 +71,7 @@ def refresh_connection(
             after a failure, and even with a grant that was refused before.
         actor: Who asked for it, None for the system.
         generation: Of the tokens that the caller found wanting; newer ones are left as they are.
+        stored: Called as soon as new tokens can be read, before what else there is to note about them.
 
     Raises:
         AuthorizationRequiredError: The grant has ended or was never there; a person has to sign in.
@@ -77,7 +85,7 @@ def refresh_connection(
     Spec: RFC 6749 §6. X-12, X-13.
     """
     try:
-        return _refreshed(connection, now=now, trigger=trigger, actor=actor, generation=generation)
+        return _refreshed(connection, now=now, trigger=trigger, actor=actor, generation=generation, stored=stored)
     except AuthorizationRequiredError as error:
         if connection.server.has_sign_in:
             raise
@@ -89,7 +97,13 @@ def refresh_connection(
 
 
 def _refreshed(
-    connection: Connection, *, now: datetime, trigger: str, actor: User | None, generation: int | None
+    connection: Connection,
+    *,
+    now: datetime,
+    trigger: str,
+    actor: User | None,
+    generation: int | None,
+    stored: Callable[[], object],
 ) -> Connection:
     token_set = (
         TokenSet.objects.select_related("connection__server", "registration").filter(connection=connection).first()
@@ -100,7 +114,7 @@ def _refreshed(
         connection.refresh_from_db()
         return connection
     _check_worth_trying(token_set, trigger=trigger, now=now)
-    attempt = Attempt(token_set, trigger, actor, now)
+    attempt = Attempt(token_set, trigger, actor, now, stored=stored)
     try:
         request = request_of(token_set, now=now)
     except NoClientError as error:
@@ -210,15 +224,27 @@ def _exchange(attempt: Attempt, request: Request | None, *, reservation: spool.R
             request = request or _with_identity(attempt, http=http)
             tokens: TokenResponse = http.redeem(request, read=read, limits=Limits.REFRESH, step="refresh")
             renewal = keep_safe(attempt, tokens, reservation=reservation)
+            problem = _stored(attempt, renewal, tokens)
     except FlowError as error:
         failed = error
         persistently(lambda: settle(attempt, failed), seconds=attempt.patience_seconds)
         return
-    except DatabaseError:
+    except DatabaseError:  # of the trace, which is worth less than the tokens
         if renewal is None:
             raise
-    keep_stored(attempt, renewal, tokens)
+    if problem is not None:
+        raise problem
     note_success(token_set, now=attempt.now)
+
+
+def _stored(attempt: Attempt, renewal: Renewal, tokens: TokenResponse) -> Exception | None:
+    """Store before the trace is written: others wait for these tokens. A problem of ours does not belong there."""
+    try:
+        keep_stored(attempt, renewal, tokens)
+    except (FlowError, DatabaseError) as error:
+        return error
+    attempt.stored()
+    return None
 
 
 def _with_identity(attempt: Attempt, *, http: Egress) -> Request:
