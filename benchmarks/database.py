@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,21 @@ class Database:
     kind: str
     url: str
     server_pid: int = 0
+
+
+def on_each(measure: Callable[[Database, Path, argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Measure on each database that the command line asks for: a fresh one, with a folder of its own."""
+    parser.add_argument("--database", action="append", choices=["sqlite", "postgresql"])
+    parser.add_argument(
+        "--administration", default="", help="address of the PostgreSQL server, of who may create databases"
+    )
+    options = parser.parse_args()
+    for kind in options.database or ["sqlite"]:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            fresh_database(kind, folder=Path(folder), administration=options.administration) as database,
+        ):
+            measure(database, Path(folder), options)
 
 
 @contextmanager

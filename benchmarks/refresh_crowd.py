@@ -13,7 +13,6 @@ import argparse
 import os
 import sqlite3
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ import psycopg
 from tests.chaos.serving import seen, strict_server
 from tests.product import free_port
 
-from .database import Database, fresh_database
+from .database import Database, on_each
 from .load import Outcome, drive, post
 from .refresher import require
 from .site import Site, running_site
@@ -56,20 +55,13 @@ Crowd = Callable[[Site, Database, int], float]
 def main() -> None:
     """Measure each database."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database", action="append", choices=["sqlite", "postgresql"])
-    parser.add_argument("--administration", default="")
     parser.add_argument("--rounds", type=int, default=20)
-    options = parser.parse_args()
-    for kind in options.database or ["sqlite"]:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            fresh_database(kind, folder=Path(folder), administration=options.administration) as database,
-        ):
-            _measure(database, Path(folder), rounds=options.rounds)
+    on_each(_measure, parser)
 
 
-def _measure(database: Database, folder: Path, *, rounds: int) -> None:
+def _measure(database: Database, folder: Path, options: argparse.Namespace) -> None:
     """Take turns, after one round of each that does not count."""
+    rounds: int = options.rounds
     crowds: dict[str, Crowd] = {"the site": _asking, "through the view": _asking_the_view, "polling": _polling}
     late: dict[str, list[float]] = {name: [] for name in crowds}
     with strict_server(free_port(), latency=_LATENCY_SECONDS) as origin:

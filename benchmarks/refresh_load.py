@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from tests.chaos.serving import seen, strict_server
 from tests.product import free_port
 
-from .database import Database, fresh_database
+from .database import Database, on_each
 from .processes import cpu_seconds, machine_seconds, running
 from .refresher import progress, require
 from .site import manage, shell, site_environment
@@ -63,19 +62,11 @@ _SETTLE_SECONDS, _LONGEST_SECONDS = 20.0, 600.0
 def main() -> None:
     """Measure each database."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database", action="append", choices=["sqlite", "postgresql"])
-    parser.add_argument("--administration", default="")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--issuers", type=int, default=1)
     parser.add_argument("--latency", type=float, default=0.1)
     parser.add_argument("--rest", type=float, default=60.0)
-    options = parser.parse_args()
-    for kind in options.database or ["sqlite"]:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            fresh_database(kind, folder=Path(folder), administration=options.administration) as database,
-        ):
-            _measure(database, Path(folder), options)
+    on_each(_measure, parser)
 
 
 def _measure(database: Database, folder: Path, options: argparse.Namespace) -> None:

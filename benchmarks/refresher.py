@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .database import Database, fresh_database
+from .database import Database, on_each
 from .processes import cpu_seconds, machine_seconds
 
 Measure = Callable[[Database, argparse.Namespace], None]
@@ -21,24 +20,17 @@ Measure = Callable[[Database, argparse.Namespace], None]
 
 def run(measure: Measure, parser: argparse.ArgumentParser) -> None:
     """Measure each database that was asked for in a process of its own; exit with 1 where one failed."""
-    parser.add_argument("--database", action="append", choices=["sqlite", "postgresql"])
-    parser.add_argument(
-        "--administration", default="", help="address of the PostgreSQL server, of who may create databases"
-    )
-    options = parser.parse_args()
-    failed = [kind for kind in options.database or ["sqlite"] if not _measured(measure, kind, options)]
-    raise SystemExit(1 if failed else 0)
+    failed = []
 
-
-def _measured(measure: Measure, kind: str, options: argparse.Namespace) -> bool:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        fresh_database(kind, folder=Path(folder), administration=options.administration) as database,
-    ):
+    def apart(database: Database, folder: Path, options: argparse.Namespace) -> None:
         child = os.fork()
         if child == 0:
-            os._exit(_in_child(lambda: measure(database, options), database, folder=folder))
-        return os.waitpid(child, 0)[1] == 0
+            os._exit(_in_child(lambda: measure(database, options), database, folder=str(folder)))
+        if os.waitpid(child, 0)[1]:
+            failed.append(database.kind)
+
+    on_each(apart, parser)
+    raise SystemExit(1 if failed else 0)
 
 
 def _in_child(work: Callable[[], None], database: Database, *, folder: str) -> int:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 from pathlib import Path
 
 from tests.product import free_port
 
-from .database import Database, fresh_database
+from .database import Database, on_each
 from .load import drive, post
 from .refresher import require
 from .site import running_site
@@ -44,17 +43,9 @@ print(json.dumps({{"token": token, "connections": [str(one.pk) for one in made]}
 def main() -> None:
     """Measure each database."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database", action="append", choices=["sqlite", "postgresql"])
-    parser.add_argument("--administration", default="")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--callers", type=int, default=16)
-    options = parser.parse_args()
-    for kind in options.database or ["sqlite"]:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            fresh_database(kind, folder=Path(folder), administration=options.administration) as database,
-        ):
-            _measure(database, Path(folder), options)
+    on_each(_measure, parser)
 
 
 def _measure(database: Database, folder: Path, options: argparse.Namespace) -> None:

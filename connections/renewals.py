@@ -19,6 +19,7 @@ from audit.append import Entry, append_many
 from audit.events import AuditEvent
 from audit.record import entry
 from oauthflow.protocol.errors import SecretUnreadableError
+from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .models import Connection, TokenSet
@@ -120,7 +121,7 @@ def _end_of_renewing(
 
 
 def read_renewal(line: str) -> Renewal:
-    """Read a line of a spool file; `require_open` before its values are used.
+    """Read a line of a spool file; `opened` says whether its values are any good.
 
     Raises:
         RenewalUnreadableError: It is no such line.
@@ -136,17 +137,18 @@ def read_renewal(line: str) -> Renewal:
         raise RenewalUnreadableError(type(error).__name__) from None
 
 
-def require_open(renewal: Renewal) -> None:
-    """Check that the values of a renewal open here, for the row and generation that it names.
+def opened(renewal: Renewal) -> tuple[Secret, Secret]:
+    """Return the access token and the refresh token (empty: none) of a renewal.
 
     Raises:
-        RenewalUnreadableError: They do not.
+        RenewalUnreadableError: They do not open here, for the row and generation that it names.
     """
     try:
         place = TokenSet(id=renewal.id, connection_id=renewal.connection_id, generation=renewal.generation)
-        unseal(renewal.access_token_sealed, context=_ACCESS.context_of(place))
-        if renewal.refresh_token_sealed:
-            unseal(renewal.refresh_token_sealed, context=_REFRESH.context_of(place))
+        access_token = unseal(renewal.access_token_sealed, context=_ACCESS.context_of(place))
+        if not renewal.refresh_token_sealed:
+            return access_token, Secret("")
+        return access_token, unseal(renewal.refresh_token_sealed, context=_REFRESH.context_of(place))
     except SecretUnreadableError as error:
         raise RenewalUnreadableError(error.detail) from None
 

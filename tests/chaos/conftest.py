@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -15,44 +13,26 @@ from django.conf import settings
 from django.db import connection
 from pytest_django import Settings
 
-from .grants import ROOT
+from .maker import Maker
 
 
-class Victims:
+class Victims(Maker):
     """A process that makes victims. Each command is answered when its victim has ended."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "tests.chaos.victim"]
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._answer() == "ready"
+        super().__init__("tests.chaos.victim", environment)
 
     def start(self, command: str, *ids: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{command}|{' '.join(map(str, ids))}\n")
-        self._process.stdin.flush()
+        self.tell(f"{command}|{' '.join(map(str, ids))}")
 
     def ended(self) -> str:
-        return self._answer()
+        return self.said()
 
     def kill(self) -> None:
         """End the victim that is under way."""
-        maker = self._process.pid
-        for victim in Path(f"/proc/{maker}/task/{maker}/children").read_text().split():
+        for victim in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
             os.kill(int(victim), signal.SIGKILL)
-        assert self._answer() == "killed"
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
-        self._process.stdout.close()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        assert self.said() == "killed"
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from mcp_oauth_site.keys import new_keys
 from tests.faults import fault
 from tests.product import ROOT
 
+from .maker import Maker
+
 pytestmark = [pytest.mark.chaos, fault("F25")]
 
 _KILLS = int(os.environ.get("SQLITE_KILLS", "30"))
@@ -38,23 +40,17 @@ TokenSet.objects.create(connection=connection, obtained_at=timezone.now(), issue
 """
 
 
-class Writer:
+class Writer(Maker):
     """One of the two; what it told lies in a file of its own."""
 
     def __init__(self, environment: dict[str, str], told: Path) -> None:
         self._told = told
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.writer"],
-            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._said() == "ready"
+        super().__init__("tests.chaos.writer", environment)
 
     def start(self) -> None:
         self._before = len(self.told)
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{self._told}\n")
-        self._process.stdin.flush()
-        self._child = int(self._said())
+        self.tell(str(self._told))
+        self._child = int(self.said())
 
     def kill(self, *, after: float) -> None:
         """Kill it once it has written something, and a moment later."""
@@ -68,17 +64,6 @@ class Writer:
     @property
     def told(self) -> list[str]:
         return self._told.read_text().splitlines() if self._told.exists() else []
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
-        self._process.stdout.close()
-
-    def _said(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
 
 
 def test_two_processes_that_are_killed_again_and_again_leave_a_sound_file(tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.db.models.functions import Now
+from django.utils import timezone
 from pytest_django import Settings
 
 from audit.models import AuditRecord
-from connections.models import Connection, TokenSet
+from connections.models import Connection, Revocation, TokenSet
+from connections.revocations import end_grants
 from oauthflow.flows.refresh import batch, keep, owners, recovery, refresh_connection, spool
 from oauthflow.flows.refresh.recovery import recover_abandoned, replay_spool
 from oauthflow.flows.refresh_due import refresh_due
+from oauthflow.flows.revocation_outbox.batch import revoke_due
 from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
@@ -121,6 +124,50 @@ def test_an_answer_that_was_kept_but_not_stored_is_stored_by_whoever_comes_next(
 
 
 @fault("F11")
+@fault("F23")
+@pytest.mark.parametrize("deletes", [True, False])
+def test_an_answer_of_a_dead_owner_whose_grant_ended_is_revoked_once(
+    world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch, folder: Path, deletes: bool
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr("oauthflow.flows.refresh.single.keep_stored", lambda *_: exit())
+        with pytest.raises(SystemExit):
+            refresh_connection(connection, now=now, trigger="use")
+    end_grants([connection], actor=None, reason="left", now=timezone.now())
+    revoke_due(now=timezone.now())
+    if deletes:
+        connection.delete()
+    assert len(world.authorization_server.refresh_tokens) == 1
+
+    for _ in range(2):
+        replay_spool()
+        revoke_due(now=timezone.now())
+    assert world.authorization_server.refresh_tokens == {}
+    assert list(Revocation.objects.values_list("outcome", "reason")) == [("revoked", "left")] * 2
+    assert answers(folder) == []
+
+
+def test_an_answer_that_was_stored_before_its_grant_ended_is_not_revoked_again(
+    connection: Connection, now: datetime, folder: Path
+) -> None:
+    refresh_connection(connection, now=now, trigger="use")
+    end_grants([connection], actor=None, reason="left", now=timezone.now())
+    replay_spool()
+    assert (Revocation.objects.count(), len(answers(folder))) == (1, 1)
+
+
+def test_of_a_server_that_is_gone_nothing_is_asked(
+    connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr("oauthflow.flows.refresh.single.keep_stored", lambda *_: exit())
+        with pytest.raises(SystemExit):
+            refresh_connection(connection, now=now, trigger="use")
+    connection.server.delete()
+    replay_spool()
+    assert (Revocation.objects.filter(kind="grant").count(), answers(folder)) == (1, [])
+
+
 def test_a_claimer_uses_the_answer_that_is_there(
     world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

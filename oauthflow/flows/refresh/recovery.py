@@ -17,6 +17,7 @@ from oauthflow.protocol.grant_types import GrantType
 
 from . import owners, spool
 from .batch import Outcome, refresh_many
+from .orphans import end_orphans
 
 SPOOL_UNREADABLE: Final = "spool_unreadable"
 _LIVE: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
@@ -55,6 +56,7 @@ def _replay(path: Path) -> int:
     lines = list(spool.lines_of(path))
     newest = {renewal.id: renewal for renewal in lines if renewal is not None}
     generations = dict(TokenSet.objects.filter(pk__in=newest).values_list("pk", "generation"))
+    end_orphans([one for one in newest.values() if one.id not in generations and spool.opens(one)])
     missing = [one for one in newest.values() if generations.get(one.id, one.generation) < one.generation]
     open_ones = [renewal for renewal in missing if spool.opens(renewal)]
     if None in lines or len(open_ones) < len(missing):

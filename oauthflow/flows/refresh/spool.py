@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from connections.renewals import Renewal, RenewalUnreadableError, read_renewal, require_open
+from connections.renewals import Renewal, RenewalUnreadableError, opened, read_renewal
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import TransportError
 
@@ -120,7 +120,7 @@ def answer_for(token_set_id: UUID, *, newer_than: int, search: bool) -> Renewal 
 def opens(renewal: Renewal) -> bool:
     """Whether our keys open what was kept."""
     try:
-        require_open(renewal)
+        opened(renewal)
     except RenewalUnreadableError:
         return False
     return True
