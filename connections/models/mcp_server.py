@@ -297,4 +297,4 @@ class McpServer(models.Model):
             return {"auth_type": "A local program takes its credentials from its environment."}
         if not (isinstance(self.arguments, list) and all(isinstance(argument, str) for argument in self.arguments)):
             return {"arguments": "The arguments are a list of texts."}
-        return {}
+        return {"gateway_enabled": "The gateway does not reach local programs."} if self.gateway_enabled else {}

@@ -288,6 +288,13 @@ def test_the_operator_at_the_terminal_needs_no_permission(db: None, settings: Se
     assert AuditRecord.objects.get().actor == "system"
 
 
+def test_a_local_program_cannot_be_put_behind_the_gateway(administrator: User, settings: Settings) -> None:
+    settings.STDIO_SERVERS_ALLOWED = True
+    program = {"transport": "stdio", "auth_type": "none", "command": "notes-mcp"}
+    with pytest.raises(ValidationError, match="does not reach local programs"):
+        create_server(McpServer(name="L", slug="l", gateway_enabled=True, **program), actor=administrator)
+
+
 def test_a_local_program_is_refused_where_they_are_switched_off(administrator: User) -> None:
     server = McpServer(name="L", slug="l", transport="stdio", auth_type="none", command="notes-mcp")
     with pytest.raises(ValidationError):
