@@ -1,8 +1,8 @@
 """Read a POST by the rules of its era. Whatever the upstream can answer better is left to the upstream.
 
-The era is a property of the request. A request whose body names a protocol version in `_meta`, or whose header names
-one that has no `initialize`, is modern; every other one is legacy, and of that nothing but the JSON and the envelope is
-checked.
+The era is a property of the request: modern with a protocol version that has no `initialize`, legacy with an older one
+or none. Header and body have to agree on the version, and nothing but that, the JSON and the envelope is checked of a
+legacy request.
 
 Spec: MCP 2026-07-28, transports and versioning; JSON-RPC 2.0 §4 to §6. G-07 to G-10, G-21; A6 G10.
 """

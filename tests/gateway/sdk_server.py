@@ -13,6 +13,10 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.types import JSONRPCMessage
 from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
+
+_OLD = PlainTextResponse("Bad Request: Unsupported protocol version", status_code=400)
+"""What a server that knows the older era only says to the modern one."""
 
 
 class Named(BaseModel):
@@ -43,7 +47,7 @@ class SdkServer:
     """What it is, and what it has seen."""
 
     def __init__(self) -> None:
-        self.events, self.url = Events(), ""
+        self.events, self.url, self.is_old = Events(), "", False
         self.server = MCPServer("files", log_level="ERROR")
         self.server.tool()(self.whoami)
         self.server.tool()(self.interrupted)
@@ -86,7 +90,12 @@ class SdkServer:
     async def serving(self) -> AsyncIterator[str]:
         """Serve until the block ends; yields the URL."""
         app = self.server.streamable_http_app(event_store=self.events, retry_interval=50, host="127.0.0.1")
-        async with listening(app) as origin:
+
+        async def either(scope: Any, receive: Any, send: Any) -> None:
+            is_modern = (b"mcp-protocol-version", b"2026-07-28") in scope.get("headers", ())
+            await (_OLD if self.is_old and is_modern else app)(scope, receive, send)
+
+        async with listening(either) as origin:
             self.url = f"{origin}/mcp"
             yield self.url
 

@@ -171,3 +171,11 @@ async def test_a_subscription_brings_its_own_client_what_it_asked_for(stage: Sta
         async with asyncio.timeout(30):
             first = [type(await anext(of_one)).__name__ for of_one in (of_tools, of_prompts)]
         assert first == ["ToolsListChanged", "PromptsListChanged"]
+
+
+@requirement("G-09", "G-16")
+async def test_a_client_of_both_eras_falls_back_where_the_server_knows_the_older_one_only(stage: Stage) -> None:
+    stage.upstream.is_old = True
+    async with stage.client("alice", "auto") as client:
+        assert client.protocol_version == "2025-11-25"
+        assert (await said(client))["session"]
