@@ -175,6 +175,7 @@ class Gateway:
 
         async def forward(policy: Policy, edit: Edit | None) -> None:
             target = await find_target(server, caller=caller, label=exchange.label)
+            exchange.connection_id = target.connection_id
             edits = (edit, b"") if edit is not None else (state, _STATE)
             await self._forward(
                 Call(exchange, era, message, caller, target, *edits, policy.limits.response_bytes), policy

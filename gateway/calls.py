@@ -51,6 +51,7 @@ class NotedCall:
     Attributes:
         name: Of the tool or prompt; of a resource the address without its query.
         request_bytes: Of the message; of a batch in its first call only, and so are `response_bytes`.
+        connection: Id of the connection it went upstream with; empty: none.
         arguments: JSON with secrets masked; empty unless they are to be kept.
         answer: Gets the answer piece by piece; calls of a batch have one together.
         outcome: What it is until it ends: given up.
@@ -67,6 +68,7 @@ class NotedCall:
     request_bytes: int
     correlation_id: str
     answer: AnswerEnd
+    connection: str = ""
     arguments: str = ""
     began: float = field(default_factory=time.monotonic)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -220,7 +222,7 @@ def _entry(call: NotedCall) -> Entry:
         event=AuditEvent.TOOL_CALLED.value,
         actor=str(call.user_id),
         server=call.server,
-        connection="",
+        connection=call.connection,
         client=call.client,
         reason=call.outcome.value,
         correlation_id=call.correlation_id,

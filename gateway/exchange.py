@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from .answers import CLOSE, Answer, FailedError
 from .headers import Headers
@@ -24,6 +25,7 @@ class Exchange:
         method: Of the request.
         query: Of its address; never forwarded.
         label: Which of several connections it names; empty: none.
+        connection_id: Whose credentials it goes upstream with, once that is known; None: nobody's own.
         headers: Of the request.
         message_id: Of the JSON-RPC request, once that is known. G-10.
         added: Headers that every answer gets; a part of the flow may add to them before the answer begins.
@@ -36,6 +38,7 @@ class Exchange:
     __slots__ = (
         "_send",
         "added",
+        "connection_id",
         "headers",
         "is_whole",
         "label",
@@ -55,6 +58,7 @@ class Exchange:
         self.query: bytes = scope.get("query_string", b"")
         self.headers = Headers(scope["headers"])
         self.label = ""
+        self.connection_id: UUID | None = None
         self.message_id: str | int | None = None
         self.added = list(added)
         self.receive, self._send = receive, send

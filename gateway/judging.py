@@ -85,6 +85,7 @@ class Judging:
         finally:
             outcome, status, code = ended
             for call in calls:
+                call.connection = str(exchange.connection_id or "")
                 call.end(outcome, status=status, code=code)
                 self._recorder.record(call)
 

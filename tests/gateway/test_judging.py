@@ -48,6 +48,7 @@ async def test_an_allowed_tool_does(front: Front) -> None:
     (call,) = front.noted
     assert call.request_bytes == len(front.upstream.seen[0].body)
     assert (call.response_bytes, call.client, call.server) == (len(RESULT), "program", "files")
+    assert call.connection == str(front.connection_id)
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
