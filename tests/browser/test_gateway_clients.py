@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from mcp import MCPError
 from playwright.async_api import Browser
 
 from tests.end_to_end.test_transports import NOTES_TOOLS
@@ -17,8 +18,8 @@ from tests.product import Product, running_product
 from tests.requirements import requirement
 
 from .brief_tokens import ACCESS_TOKEN_SECONDS
-from .gateway_programs import ARGUMENTS, PROGRAMS, Used
-from .visiting import chromium, visit_of
+from .gateway_programs import ARGUMENTS, PROGRAMS, Used, python_sdk
+from .visiting import chromium, follow, visit_of
 
 pytestmark = pytest.mark.browser
 _ENDED_SECONDS = max(ACCESS_TOKEN_SECONDS, TOKEN_SECONDS) + 11  # tokens are taken for 10 s after their end
@@ -26,7 +27,7 @@ _FILL = """
 from django.contrib.auth.models import User
 from connections.models import McpServer
 McpServer.objects.create(slug="notes", name="Notes", url="{url}", auth_type="oauth", gateway_enabled=True)
-for name in {names}:
+for name in [*{names}, "follower"]:
     User.objects.create_user(name, password="{password}")
 """
 
@@ -94,3 +95,36 @@ def test_a_program_that_knows_the_address_alone_is_let_in_and_still_is_the_next_
         assert ARGUMENTS["title"] in used.answer
     assert len(visited[name].uses) == 2
     assert visited[name].visits == 1
+
+
+@requirement("E-06", "G-05", "G12")
+def test_who_lost_the_access_at_the_server_follows_the_link_of_the_next_call(
+    stage: tuple[Product, Upstream], tmp_path: Path
+) -> None:
+    first, told, again = asyncio.run(_lost_and_found(*stage, tmp_path))
+    assert told.startswith(
+        f"Notes: The access has ended. Please reconnect. Open this link, then try again: {stage[0].url}/"
+    )
+    assert first.tools == again.tools == NOTES_TOOLS
+    assert ARGUMENTS["title"] in again.answer
+
+
+async def _lost_and_found(product: Product, upstream: Upstream, folder: Path) -> tuple[Used, str, Used]:
+    """Use it, have the grant taken back there, be told the link, follow it, and use it again."""
+    async with chromium() as browser:
+        visit = visit_of("follower", browser, product=product, upstream=upstream)
+        async with python_sdk(f"{product.url}/mcp/notes", visit, folder) as use:
+            first = await use()
+            await asyncio.to_thread(upstream.take_back)
+            with pytest.raises((MCPError, ExceptionGroup)) as refused:
+                await use()
+            told = _said(refused.value)
+            await follow(told.rpartition(" ")[2], "follower", browser, product=product, upstream=upstream)
+            return first, told, await use()
+
+
+def _said(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, MCPError), repr(error)
+    return error.message

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl, urlsplit
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from tests.end_to_end.upstream import Upstream
 from tests.product import Product
@@ -32,23 +32,39 @@ def visit_of(user: str, browser: Browser, *, product: Product, upstream: Upstrea
     """The visit of one user in a browser that has never been here."""
 
     async def visit(address: str) -> dict[str, str]:
-        context = await browser.new_context()
-        context.set_default_timeout(_PATIENCE_MILLISECONDS)
-        page = await context.new_page()
-        await page.goto(address)
-        await page.fill("input[name=login]", user)
-        await page.fill("input[name=password]", product.password)
-        await page.press("input[name=password]", "Enter")
-        await page.get_by_role("button", name="Allow").click()
-        await page.get_by_role("button", name="Continue").click()
-        await page.wait_for_url(f"{upstream.issuer}/**")
-        await page.get_by_label("User name").fill("testuser")
-        await page.get_by_label("Password").fill("testpass")
-        await page.get_by_role("button", name="Sign in").click()
-        await page.get_by_role("button", name="Allow").click()
-        await page.wait_for_url("http://*/**callback?**")
-        told = dict(parse_qsl(urlsplit(page.url).query))
-        await context.close()
-        return told
+        async with _signed_in(address, user, browser, product=product) as page:
+            await page.get_by_role("button", name="Allow").click()
+            await page.get_by_role("button", name="Continue").click()
+            await _allow_there(page, upstream)
+            await page.wait_for_url("http://*/**callback?**")
+            return dict(parse_qsl(urlsplit(page.url).query))
 
     return visit
+
+
+async def follow(link: str, user: str, browser: Browser, *, product: Product, upstream: Upstream) -> None:
+    """Open the link that a program shows where a person has to connect, and go on until that is done."""
+    async with _signed_in(link, user, browser, product=product) as page:
+        await _allow_there(page, upstream)
+        await page.get_by_role("heading", name="is connected").wait_for()
+
+
+@asynccontextmanager
+async def _signed_in(address: str, user: str, browser: Browser, *, product: Product) -> AsyncIterator[Page]:
+    context = await browser.new_context()
+    context.set_default_timeout(_PATIENCE_MILLISECONDS)
+    page = await context.new_page()
+    await page.goto(address)
+    await page.fill("input[name=login]", user)
+    await page.fill("input[name=password]", product.password)
+    await page.press("input[name=password]", "Enter")
+    yield page
+    await context.close()
+
+
+async def _allow_there(page: Page, upstream: Upstream) -> None:
+    await page.wait_for_url(f"{upstream.issuer}/**")
+    await page.get_by_label("User name").fill("testuser")
+    await page.get_by_label("Password").fill("testpass")
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("button", name="Allow").click()
