@@ -91,15 +91,19 @@ class UnderWay:
         if not self.is_left_to_finish:
             self.stop(ClientGoneError())
 
-    def reason(self) -> Exception | None:
-        """Return why it was stopped, or None where something else cancelled it."""
-        return self._why
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called; if not, something else cancels it."""
+        return self._why is not None
 
-    def over(self) -> None:
-        """Forget the client."""
+    def over(self) -> Exception | None:
+        """Forget the client; returns why it was stopped."""
         for task in (self._leaving, self._beating):
             if task is not None:
                 task.cancel()
+        # An error that is kept keeps the frames it went through, and those keep it: megabytes wait for the collector.
+        why, self._why = self._why, None
+        return why
 
 
 class Watch:
@@ -131,15 +135,18 @@ class Watch:
         try:
             yield under_way
         except asyncio.CancelledError:
-            if under_way.reason() is None:
+            if not under_way.is_stopped:
                 raise
         finally:
             self._under_way.discard(under_way)
-            under_way.over()
-        if (reason := under_way.reason()) is not None:
+            why = under_way.over()
+        if why is not None:
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
-            raise reason
+            try:
+                raise why
+            finally:
+                del why
 
     def streams(self) -> list[UnderWay]:
         """Return the event streams that are open."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx2
 from mcp import Client, StdioServerParameters
@@ -19,22 +18,11 @@ from oauthflow.protocol.secret import Secret
 
 from .asynchronous import guarded_http_client
 from .bound_token import BoundToken
+from .mcp_target import McpTarget
 
 Result = TypeVar("Result")
 
 _LONGEST_ANSWER: Final = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class McpTarget:
-    """Where an MCP server is: a URL, or a program with its arguments and environment."""
-
-    transport: Literal["streamable_http", "sse", "stdio"]
-    url: str = ""
-    command: str = ""
-    arguments: Sequence[str] = ()
-    environment: Mapping[str, Secret] = field(default_factory=dict)
-    timeout_seconds: float = 60
 
 
 class TokenRefusedError(FlowError):

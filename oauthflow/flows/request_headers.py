@@ -13,7 +13,7 @@ from connections.dpop_keys import dpop_key
 from connections.last_use import note_use
 from connections.models import Connection, McpServer
 from oauthflow.egress.bound_token import BoundToken
-from oauthflow.egress.mcp_client import McpTarget
+from oauthflow.egress.mcp_target import McpTarget
 from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import DPOP

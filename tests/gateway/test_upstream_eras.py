@@ -11,7 +11,8 @@ from aiohttp import web
 from mcp import Client
 from pytest_django import Settings
 
-from oauthflow.egress.mcp_client import McpTarget, with_mcp_client
+from oauthflow.egress.mcp_client import with_mcp_client
+from oauthflow.egress.mcp_target import McpTarget
 from oauthflow.protocol.secret import Secret
 from tests.requirements import requirement
 

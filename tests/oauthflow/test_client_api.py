@@ -15,7 +15,8 @@ from django.utils import timezone
 from connections.models import Connection, McpServer, TokenSet
 from connections.services import connection_for
 from oauthflow.client import AuthorizationRequired, ReauthorizationRequired, aconnect, connect
-from oauthflow.egress.mcp_client import McpRefusedError, McpTarget, TokenRefusedError
+from oauthflow.egress.mcp_client import McpRefusedError, TokenRefusedError
+from oauthflow.egress.mcp_target import McpTarget
 from oauthflow.protocol.errors import FlowError, InvalidRequestError, MalformedResponseError
 from oauthflow.protocol.secret import Secret
 from tests.fakes.world import World
