@@ -7,7 +7,6 @@ head of one answer and gives the rest as it comes; it unpacks nothing, follows n
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Final, cast
 
 import httptools
@@ -28,7 +27,7 @@ class RelayedAnswer:
 
     def __init__(self, wire: RelayWire, status: int, headers: dict[str, str]) -> None:
         self._wire, self.status, self._headers = wire, status, headers
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
         self._waiting = 0
         self._is_complete = False
         self._failure: FlowError | None = None
@@ -52,7 +51,7 @@ class RelayedAnswer:
                 raise self._failure
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
-        piece = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
+        piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._waiting = 0
         if not self._is_complete:
