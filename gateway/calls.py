@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 CAPACITY: Final = 10_000
 """How many calls may wait for their record before further ones are told to come back."""
 _GATHERING_SECONDS: Final = 0.2  # a transaction costs as much as a hundred records
+# Whatever else a program asks for is counted together: it could make up a new name each time.
+_METHODS: Final = frozenset(
+    {
+        "initialize", "ping", "tools/list", "tools/call", "prompts/list", "prompts/get", "resources/list",
+        "resources/read", "resources/templates/list", "completion/complete", "server/discover", "subscriptions/listen",
+    }
+)  # fmt: skip
 _RECORDED: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 # So that somebody who goes on against a limit does not fill the audit record. They are counted.
 _ONLY_COUNTED: Final = frozenset({Outcome.OVER_LIMIT})
@@ -107,7 +114,7 @@ def begin_calls(
                 server=server.slug,
                 user_id=caller.user_id,
                 client=caller.client_id[:200],
-                method=request.method[:40],
+                method=request.method if request.method in _METHODS else "other",
                 name=_shown_name(request.method, request.name),
                 request_bytes=0 if calls else len(message.body),
                 correlation_id=correlation_id[:64],

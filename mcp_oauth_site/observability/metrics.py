@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 
 _MOST_ISSUERS: Final = 200
 _MOST_SERVERS: Final = 200
-_MCP_METHODS: Final = frozenset(
-    {
-        "initialize", "ping", "tools/list", "tools/call", "prompts/list", "prompts/get", "resources/list",
-        "resources/read", "resources/templates/list", "completion/complete", "server/discover", "subscriptions/listen",
-        "batch",
-    }
-)  # fmt: skip
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -114,7 +107,7 @@ def count_gateway_calls(sender: object, calls: Sequence[NotedCall], **kwargs: ob
         of_server[_bounded(call.server, _servers, most=_MOST_SERVERS)].append(call)
     for server, its in of_server.items():  # finding a metric by its labels costs more than counting
         for (method, outcome), count in Tally((call.method, call.outcome.value) for call in its).items():
-            GATEWAY_CALLS.labels(server, method if method in _MCP_METHODS else "other", outcome).inc(count)
+            GATEWAY_CALLS.labels(server, method, outcome).inc(count)
         seconds = GATEWAY_SECONDS.labels(server)
         for call in its:
             seconds.observe(call.milliseconds / 1000)

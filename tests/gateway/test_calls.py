@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from gateway.models import CallArguments, Outcome, Usage
 from gateway.outcome import AnswerEnd
 from gateway.policies.policy import Policy
 from gateway.signals import CALLS_NOTED
-from gateway.usage_counts import CLASSES_MS, class_of
+from gateway.usage_counts import CLASSES_MS, Names, class_of
 from tests.gateway.policy_stage import caller_of, make_server, message_of, row_of
 
 pytestmark = pytest.mark.django_db
@@ -209,6 +210,16 @@ def test_counts_of_an_hour_add_up(server: McpServer, alice: User, bob: User) -> 
     row = Usage.objects.get(user_id=alice.pk, name="search")
     assert (row.request_bytes, row.response_bytes) == (4 * _call(server, alice).request_bytes, 4 * 13)
     assert (row.hour.minute, row.hour.second, row.hour.microsecond) == (0, 0, 0)
+
+
+def test_made_up_names_fill_no_table(server: McpServer, alice: User) -> None:
+    hour = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    names = Names(most=2)
+    counted = [names.bounded(name, server="notes", hour=hour) for name in ("a", "b", "c", "a", "d")]
+    assert counted == ["a", "b", "(others)", "a", "(others)"]
+    assert names.bounded("c", server="other", hour=hour) == "c"
+    assert names.bounded("c", server="notes", hour=hour + timedelta(hours=1)) == "c"
+    assert _call(server, alice, method="made/up", name="x").method == "other"
 
 
 # ---- Batches
