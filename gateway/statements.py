@@ -61,7 +61,6 @@ class StoredTarget(NamedTuple):
     server: StoredServer
     connection_id: Any
     connection_status: str
-    connection_reason: str
     upstream_subject: str
     is_use_old: bool
     may_renew: bool
@@ -79,7 +78,7 @@ _GRANT: Final = """
   CASE WHEN s.resource_mode = 'custom' THEN s.resource ELSE '' END
 """
 _TARGET: Final = """,
-  c.id, c.status, c.reason, c.upstream_subject, c.last_used_at IS NULL OR c.last_used_at <= w.stale,
+  c.id, c.status, c.upstream_subject, c.last_used_at IS NULL OR c.last_used_at <= w.stale,
   (k.refresh_token_sealed <> '' OR k.grant_type <> 'authorization_code')
   AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= w.now),
 """

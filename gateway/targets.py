@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _SERVERS: Final = 1000
+_OPENED: Final = 2000
 _SERVER_SECONDS: Final = 1.0
 _FLOWS: Final = 16
 _WAIT_SECONDS: Final = 5
@@ -112,7 +113,7 @@ class Targets:
 
     def __init__(self) -> None:
         self._servers: dict[str, _Kept] = {}
-        self._opened: OpenedRows[StoredGrant, Credentials] = OpenedRows()
+        self._opened: OpenedRows[StoredGrant, Credentials] = OpenedRows(size=_OPENED)
 
     async def open(self) -> None:
         """Connect to the database.
