@@ -122,7 +122,7 @@ def server_row(stored: StoredServer) -> ServerRow:
         timeout_seconds=stored.request_timeout_seconds,
         version=hash(stored),
         credentials=_own_credentials(stored),
-        trust_version=stored.trust_version,
+        trust_version=stored.trust_version.replace("-", ""),  # PostgreSQL writes it with hyphens
     )
 
 

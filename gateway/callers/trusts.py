@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -77,7 +77,7 @@ async def trust_of(server: ServerRow) -> Trust:
     """
     audience = gateway_resource(server.slug)
     if not server.trust_version:
-        return Trust(audience)
+        return _usual(audience)
     known = _KNOWN.get(server.id)
     if known is None or known.version != server.trust_version:
         known = await TARGETS.threads.run(partial(_read, server.id, audience=audience))
@@ -85,6 +85,11 @@ async def trust_of(server: ServerRow) -> Trust:
         if len(_KNOWN) > _MOST_KNOWN:
             _KNOWN.popitem(last=False)
     return known
+
+
+@lru_cache(maxsize=_MOST_KNOWN)
+def _usual(audience: str) -> Trust:
+    return Trust(audience)
 
 
 def _read(server_id: UUID, *, audience: str) -> Trust:

@@ -18,6 +18,7 @@ from gateway.callers.claims import ExternalToken
 from gateway.callers.issuer_keys import KEYS
 from gateway.callers.issuer_requests import REQUESTS, IssuerUnavailableError
 from gateway.callers.signed_token import read_signed_token
+from gateway.callers.trusts import Trust, trust_of
 from gateway.challenges import InsufficientScopeError, InvalidTokenError
 from gateway.metadata import metadata_answer
 from gateway.models import InboundTrust
@@ -45,6 +46,18 @@ def test_a_token_of_the_trusted_issuer_is_verified_by_the_keys_that_its_metadata
     assert caller.subject == f"external:{ISSUER}#{SUBJECT}"
     assert is_still_good(caller)
     assert issuer.fetches == 1
+
+
+def test_rules_are_read_once_until_they_change(trust: InboundTrust) -> None:
+    async def rules() -> Trust:
+        server = await find_server("notes")
+        assert server is not None
+        return await trust_of(server)
+
+    first = in_loop(rules)
+    assert in_loop(rules) is first
+    trust.save()
+    assert in_loop(rules) is not first
 
 
 @requirement("D-02")

@@ -26,6 +26,7 @@ from mcp_oauth_site.answer_headers import answer_headers
 from tests.authserver.grants import make_client, make_consent, make_family, mint, notes, nothing_remembered
 from tests.authserver.test_tokens import FORGED
 from tests.fakes.internet import FakeInternet
+from tests.oauthflow.asgi_calls import in_database
 from tests.requirements import requirement
 
 from .calling import nothing_known
@@ -37,16 +38,18 @@ from .upstream import serving
 __all__ = ["notes", "nothing_known", "nothing_remembered"]
 pytestmark = pytest.mark.django_db(transaction=True)
 Sent = Mapping[str, str | None]
+SentCall = tuple[str, Sent, bytes] | tuple[str, Sent, bytes, bytes]
 
 
-def play(settings: Settings, calls: Iterable[tuple[str, Sent, bytes]]) -> tuple[list[Received], int]:
+def play(settings: Settings, calls: Iterable[SentCall]) -> tuple[list[Received], int]:
     """Send requests to `notes`, each with a method, headers and a body; return the answers, and how many went on."""
 
     async def played() -> tuple[list[Received], int]:
         settings.EGRESS_ALLOW = ["127.0.0.1"]
         gateway = Gateway(headers_of=partial(answer_headers, path="/mcp/"))
         async with serving() as upstream:
-            await McpServer.objects.filter(slug="notes").aupdate(url=upstream.url, auth_type="none")
+            notes = McpServer.objects.filter(slug="notes")
+            await in_database(partial(notes.update, url=upstream.url, auth_type="none"))
             await gateway.open()
             try:
                 return [await _ask(gateway, *call) for call in calls], len(upstream.seen)
@@ -60,7 +63,7 @@ def with_token(token: str) -> tuple[str, Sent, bytes]:
     return "POST", {**MODERN, "authorization": f"Bearer {token}"}, modern_call()
 
 
-async def _ask(gateway: Gateway, method: str, headers: Sent, body: bytes) -> Received:
+async def _ask(gateway: Gateway, method: str, headers: Sent, body: bytes, query: bytes = b"") -> Received:
     sent = {
         "host": "testserver", "accept": "application/json, text/event-stream",
         **({"content-type": "application/json", "content-length": str(len(body))} if body else {}),
@@ -68,7 +71,7 @@ async def _ask(gateway: Gateway, method: str, headers: Sent, body: bytes) -> Rec
     }  # fmt: skip
     raw = [(name.encode(), value.encode("utf-8")) for name, value in sent.items() if value is not None]
     scope: dict[str, Any] = {
-        "type": "http", "method": method, "path": "/mcp/notes", "raw_path": b"/mcp/notes", "query_string": b"",
+        "type": "http", "method": method, "path": "/mcp/notes", "raw_path": b"/mcp/notes", "query_string": query,
         "root_path": "", "scheme": "http", "headers": raw, "http_version": "1.1",
     }  # fmt: skip
     return await Client(gateway, scope, body).end()
@@ -173,6 +176,19 @@ def test_too_little_scope_is_403_with_all_that_is_needed(
     assert 'scope="mcp:access"' in challenges[0]
     assert 'scope="notes:list notes:read"' in challenges[1]
     assert forwarded == also == 0
+
+
+@requirement("T-01", "T-07")
+def test_a_token_in_the_address_is_refused_beside_a_good_one_too(settings: Settings, family: TokenFamily) -> None:
+    token = mint(family)
+    calls: list[SentCall] = [
+        (*with_token(token), b"access_token=" + token.encode()),
+        ("POST", MODERN, modern_call(), b"a=b&access_token=" + token.encode()),
+    ]
+    answers, forwarded = play(settings, calls)
+    assert ([answer.status for answer in answers], forwarded) == ([400, 400], 0)
+    assert all('error="invalid_request"' in (answer.header("www-authenticate") or "") for answer in answers)
+    assert token not in str(answers)
 
 
 @requirement("T-03")

@@ -221,4 +221,13 @@ def test_nothing_can_be_allowed_that_a_public_key_could_sign() -> None:
     careless = replace(RULES, algorithms=frozenset({"HS256", "none", "ES256"}))
     for token in (WRONG["alg none"](), WRONG["HS256 with the public key in PEM"]()):
         with pytest.raises(InvalidTokenError):
-            read(token, rules=careless)
+            signed_key_id(token, rules=careless)
+
+
+def test_a_key_verifies_what_it_was_published_for_and_nothing_else() -> None:
+    token = _ISSUER.token(header={"alg": "PS256"}, key=_RSA)
+    public = {name: str(value) for name, value in _RSA.as_dict(private=False).items()}
+    assert read(token, key=RSAKey.import_key({**public, "alg": "PS256", "use": "sig"})).subject
+    for purpose in ({"alg": "RS256"}, {"use": "enc"}):
+        with pytest.raises(InvalidTokenError):
+            read(token, key=RSAKey.import_key({**public, **purpose}))
