@@ -11,7 +11,6 @@ from .models.usage import Outcome
 
 _FAILED: Final = re.compile(rb'"isError"\s*:\s*true')
 _KEPT_BYTES: Final = 64 * 1024
-_SIGN_OF_FAILURE: Final = re.compile(rb'"error"|"isError"\s*:\s*true')
 
 
 class AnswerEnd:
