@@ -9,17 +9,19 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from oauthflow.egress.relay_client import RelayClient, RelayedAnswer
+from connections.models import McpServer
+from oauthflow.egress.relay_client import RelayClient, ServerAnswer
 from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
 from oauthflow.protocol.errors import FlowError, ResponseTimeoutError
 from oauthflow.protocol.scopes import usable_scopes
 
-from .answers import FailedError
+from .answers import NO_STORE, FailedError
 from .callers.caller import Caller
 from .conf import GatewayConfiguration
 from .edited_events import Edit
 from .exchange import Exchange
 from .messages import Era, Message
+from .old_sse import ask_old_server
 from .relaying import Relay
 from .returned import Kind, kind_of, returned_headers, unexplained
 from .session_headers import SessionHeaders
@@ -59,6 +61,11 @@ class Call:
         )
 
     @property
+    def needs_no_answer(self) -> bool:
+        """Whether the client waits for nothing but that it was taken."""
+        return self.message is not None and self.message.kind in ("notification", "response")
+
+    @property
     def outlives_client(self) -> bool:
         """Whether a client that leaves wants the server to go on: in the legacy era it may come back. G-17."""
         return self.era is Era.LEGACY and not self.stays_open
@@ -84,6 +91,9 @@ class Forwarding:
             FailedError: There is no answer that could be relayed.
             ClientGoneError, StreamEndedError: See `Watch.over`.
         """
+        if call.target.server.transport == McpServer.Transport.SSE and call.needs_no_answer:
+            await call.exchange.whole(202, [NO_STORE], b"")  # no session there outlives its request
+            return
         try:
             answer = await self._answered(call)
             try:
@@ -95,7 +105,7 @@ class Forwarding:
         except FlowError as error:
             raise FailedError(502, "The server cannot be reached, or broke off.") from error
 
-    async def _answered(self, call: Call) -> RelayedAnswer:
+    async def _answered(self, call: Call) -> ServerAnswer:
         """Return an answer that is no question for credentials; those are renewed once. G-05."""
         answer = await self._sent(call)
         if answer.status == 401:
@@ -110,8 +120,16 @@ class Forwarding:
             raise _forbidden(call.target, bearer_challenge(challenge))
         return answer
 
-    async def _sent(self, call: Call) -> RelayedAnswer:
+    async def _sent(self, call: Call) -> ServerAnswer:
         exchange, target = call.exchange, call.target
+        if target.server.transport == McpServer.Transport.SSE:
+            return await ask_old_server(
+                self._client,
+                target.server.url,
+                message=call.message,
+                headers=target.credentials.headers,
+                most_bytes=self._limits.event_line_bytes,
+            )
         headers = exchange.headers.forwarded(resumable=call.era is Era.LEGACY)
         if session := await self._sessions.name_for_server(call):
             headers.append(("Mcp-Session-Id", session))
@@ -123,7 +141,7 @@ class Forwarding:
             answer = await send(headers=[*headers, *target.headers_for(exchange.method)])
         return answer
 
-    async def _relay(self, call: Call, answer: RelayedAnswer, under_way: UnderWay) -> None:
+    async def _relay(self, call: Call, answer: ServerAnswer, under_way: UnderWay) -> None:
         kind = kind_of(answer)
         headers = returned_headers(answer, kind=kind) + await self._sessions.of_answer(call, answer)
         relay = Relay(answer, under_way=under_way, watch=self._watch, limits=self._limits, most_bytes=call.answer_bytes)
@@ -160,6 +178,6 @@ def _forbidden(target: Target, challenge: BearerChallenge | None) -> Exception:
     )
 
 
-def _asks_for_nonce(target: Target, answer: RelayedAnswer) -> bool:
+def _asks_for_nonce(target: Target, answer: ServerAnswer) -> bool:
     nonce, challenge = answer.header("DPoP-Nonce"), answer.header("WWW-Authenticate")
     return target.note_nonce(answer.status, nonce=nonce, www_authenticate=challenge)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from oauthflow.egress.relay_client import RelayedAnswer
+from oauthflow.egress.relay_client import ServerAnswer
 
 from .answers import FailedError
 from .conf import GatewayConfiguration
@@ -24,7 +24,7 @@ class Relay:
 
     def __init__(
         self,
-        answer: RelayedAnswer,
+        answer: ServerAnswer,
         *,
         under_way: UnderWay,
         watch: Watch,

@@ -9,7 +9,7 @@ import re
 from enum import Enum, auto
 from typing import Final
 
-from oauthflow.egress.relay_client import RelayedAnswer
+from oauthflow.egress.relay_client import ServerAnswer
 
 from .answers import JSON, NO_STORE, SERVER_ERROR, FailedError
 from .exchange import RawHeader
@@ -31,7 +31,7 @@ class Kind(Enum):
     """A client error with a body that is not for programs: the status says what a client has to know."""
 
 
-def kind_of(answer: RelayedAnswer) -> Kind:
+def kind_of(answer: ServerAnswer) -> Kind:
     """Say what kind of answer this is.
 
     Raises:
@@ -54,7 +54,7 @@ def kind_of(answer: RelayedAnswer) -> Kind:
     raise FailedError(502, "The server's answer is neither JSON nor a stream of events.")
 
 
-def returned_headers(answer: RelayedAnswer, *, kind: Kind) -> list[RawHeader]:
+def returned_headers(answer: ServerAnswer, *, kind: Kind) -> list[RawHeader]:
     """Return the headers that the client gets of any answer of this kind."""
     headers = [NO_STORE] if kind in (Kind.EVENTS, Kind.NOTHING) else [JSON, NO_STORE]
     for name, ours, pattern in _PASSED:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from oauthflow.egress.relay_client import RelayedAnswer
+from oauthflow.egress.relay_client import ServerAnswer
 
 from .answers import FailedError
 from .exchange import RawHeader
@@ -44,7 +44,7 @@ class SessionHeaders:
             raise FailedError(404, "There is no such session.")
         return name
 
-    async def of_answer(self, call: Call, answer: RelayedAnswer) -> list[RawHeader]:
+    async def of_answer(self, call: Call, answer: ServerAnswer) -> list[RawHeader]:
         """Return what the client gets, and keep or forget the session as the answer says."""
         if call.era is not Era.LEGACY:
             return []

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from ..protocol.errors import MalformedResponseError
 from .addresses import Allowance, require_url
 from .origin import Origin
 from .relay_wire import RelayedAnswer, RelayWire
 
-__all__ = ["RelayClient", "RelayedAnswer"]
+__all__ = ["RelayClient", "RelayedAnswer", "ServerAnswer"]
 
 _CONNECT_SECONDS: Final = 3.0
 # Many servers close after 5 s; one that closes while a request is on its way to it would lose the request.
 _KEPT_SECONDS: Final = 4.0
 _MOST_ADDRESSES: Final = 1000
 _LINES: Final = 4  # of a beginning
+
+
+class ServerAnswer(Protocol):
+    """The beginning of an answer, and its body piece by piece; see `RelayedAnswer`."""
+
+    status: int
+
+    def header(self, name: str) -> str:
+        """Return a header, empty if there is none."""
+
+    async def read_piece(self) -> bytes:
+        """Return what has come since; empty at the end."""
+
+    def is_complete(self) -> bool:
+        """Whether all of the body came and was read."""
+
+    def close(self) -> None:
+        """Want no more of it."""
 
 
 class _Place(NamedTuple):
