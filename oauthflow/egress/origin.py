@@ -55,12 +55,13 @@ class Origin(Generic[K]):
         self._open: set[K] = set()
         self._lookup: asyncio.Task[list[Address]] | None = None
         self._lookup_until = 0.0
+        self._cleaning: asyncio.TimerHandle | None = None
 
     def idle_wire(self) -> K | None:
         """Return a connection that is open and was used a moment ago, the last one first."""
         while self._idle:
             wire = self._idle.pop()
-            if wire.is_open and time.monotonic() - wire.idle_since < self._kept_seconds:
+            if self._is_usable(wire):
                 return wire
             wire.close()
         return None
@@ -97,6 +98,8 @@ class Origin(Generic[K]):
         """Take a connection back whose response is complete."""
         wire.idle_since = time.monotonic()
         self._idle.append(wire)
+        if self._cleaning is None:
+            self._close_unused()
 
     def opened(self, wire: K) -> None:
         self._open.add(wire)
@@ -108,6 +111,18 @@ class Origin(Generic[K]):
         """Cut all connections, whatever is under way on them."""
         for wire in tuple(self._open):
             wire.cut()
+
+    def _is_usable(self, wire: K) -> bool:
+        return wire.is_open and time.monotonic() - wire.idle_since < self._kept_seconds
+
+    def _close_unused(self) -> None:
+        """Those that nobody came back for: the last used is taken first, and nobody else looks at the others."""
+        unused = [wire for wire in self._idle if not self._is_usable(wire)]
+        for wire in unused:
+            self._idle.remove(wire)
+            wire.close()
+        loop = asyncio.get_running_loop()
+        self._cleaning = loop.call_later(self._kept_seconds, self._close_unused) if self._idle else None
 
     async def _addresses(self) -> list[Address]:
         """One look-up for all who connect at the same time; every answer was judged."""

@@ -70,10 +70,11 @@ class RelayClient:
         place = self._places.get(url) or self._judged(url)
         data = _as_bytes(method, place, headers=headers, body=body)
         wire = place.origin.idle_wire() or await place.origin.new_wire()
+        told = wire.send(data)
         try:
-            return await wire.send(data)
+            return await told
         except BaseException:  # whoever waited has gone
-            wire.cut()
+            wire.leave(told)
             raise
 
     async def close(self) -> None:

@@ -94,17 +94,30 @@ class RelayWire(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._told: asyncio.Future[RelayedAnswer] | None = None
         self._answer: RelayedAnswer | None = None
-        self._is_paused = False
+        self._is_paused = self._has_ended = False
         self.idle_since = 0.0
         self.is_open = False
 
     def send(self, data: bytes) -> asyncio.Future[RelayedAnswer]:
-        """Send a request, while no other one is under way; the future gets the answer, or why there is none."""
+        """Send a request, while no other one is under way; the future gets the answer, or why there is none.
+
+        Raises:
+            TransportError: The server has closed the connection meanwhile.
+        """
+        if not self.is_open:
+            raise TransportError("the connection was closed before the request")
         self._parser = httptools.HttpResponseParser(self)
-        self._head_bytes = 0
+        self._bytes_beside_body = 0
         self._told = told = asyncio.get_running_loop().create_future()
         self._transport.write(data)
         return told
+
+    def leave(self, told: asyncio.Future[RelayedAnswer]) -> None:
+        """Nobody waits any more; where the answer is complete, the connection may be somebody else's by now."""
+        if told.cancelled():
+            self.cut()
+        elif told.exception() is None:
+            told.result().close()
 
     def go_on(self) -> None:
         """Let the server send again."""
@@ -132,8 +145,7 @@ class RelayWire(asyncio.Protocol):
         if self._told is None and self._answer is None:  # nobody asked for this
             self.cut()
             return
-        if self._told is not None:
-            self._head_bytes += len(data)
+        self._bytes_beside_body += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -141,14 +153,18 @@ class RelayWire(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._fail(MalformedResponseError("a change of protocol that nobody asked for"))
         else:
-            if self._told is not None and self._head_bytes > HEAD_BYTES:
-                self._fail(MalformedResponseError("the head of the answer is too long"))
+            if (self._told or self._answer) and self._bytes_beside_body > HEAD_BYTES:
+                self._fail(MalformedResponseError("the head or the end of the answer is too long"))
+
+    def eof_received(self) -> None:
+        self.is_open, self._has_ended = False, True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
         self._origin.closed(self)
-        if self._answer is not None and exc is None and not any(self._answer.header(name) for name in _LENGTHS):
-            self._complete()  # RFC 9112 §6.3: without a length, the body is what comes until the end
+        is_at_end = self._has_ended and exc is None
+        if self._answer is not None and is_at_end and not any(self._answer.header(name) for name in _LENGTHS):
+            self._complete()  # RFC 9112 §6.3: without a length, the body is what comes until the server's end
         else:
             self._fail(TransportError("the connection was closed before the end of the answer"))
 
@@ -160,6 +176,8 @@ class RelayWire(asyncio.Protocol):
         self._headers: dict[str, str] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._answer is not None:  # behind the body, where it says nothing about the answer. RFC 9110 §6.5.1
+            return
         key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
@@ -169,11 +187,14 @@ class RelayWire(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status >= 200 and self._told is not None:  # below: a preliminary answer
             told, self._told = self._told, None
+            if told.done():  # whoever waited has gone
+                self.cut()
+                return
             self._answer = RelayedAnswer(self, status, self._headers)
-            if not told.done():
-                told.set_result(self._answer)
+            told.set_result(self._answer)
 
     def on_body(self, piece: bytes) -> None:
+        self._bytes_beside_body = 0
         if self._answer is not None and self._answer.arrive(piece) and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
@@ -185,7 +206,9 @@ class RelayWire(asyncio.Protocol):
     def _complete(self) -> None:
         answer, self._answer = self._answer, None
         self.go_on()
-        if self.is_open and self._parser.should_keep_alive():
+        # A server that answers what it has not read may take the rest for the next request. RFC 9112 §9.3.
+        was_sent = not self._transport.get_write_buffer_size()
+        if self.is_open and was_sent and self._parser.should_keep_alive():
             self._origin.keep(self)
         elif self.is_open:
             self.close()

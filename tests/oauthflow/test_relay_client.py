@@ -9,8 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 from pytest_django import Settings
 
+from oauthflow.egress import relay_client
+from oauthflow.egress.origin import Origin
 from oauthflow.egress.relay_client import RelayClient, RelayedAnswer
+from oauthflow.egress.relay_wire import RelayWire
 from oauthflow.protocol.errors import BlockedUrlError, FlowError, MalformedResponseError, TransportError
+from oauthflow.protocol.urls import parse_http_url
 
 Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 FIVE = b"Content-Length: 5\r\n"
@@ -250,3 +254,132 @@ async def test_many_at_once_each_get_their_own_answer() -> None:
 
         found: Sequence[bytes] = await asyncio.gather(*(one(number) for number in range(300)))
         assert found == [b"%d" % number for number in range(300)]
+
+
+class Transport(asyncio.Transport):
+    """Counts how often it was aborted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def _connected() -> tuple[Origin[RelayWire], RelayWire, Transport]:
+    url = parse_http_url("http://127.0.0.1:1")
+    origin = Origin(url, connect_seconds=1, kept_seconds=60, make=RelayWire)
+    wire, transport = RelayWire(origin), Transport()
+    wire.connection_made(transport)
+    return origin, wire, transport
+
+
+async def test_what_stands_behind_the_body_says_nothing_about_the_answer() -> None:
+    late = b"0\r\nContent-Type: text/html\r\nMcp-Session-Id: evil\r\n\r\n"
+    async with serving(JSON + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n" + late) as (played, client):
+        answer = await _post(played, client)
+        assert await _whole(answer) == b"ok"
+        assert (answer.header("Content-Type"), answer.header("Mcp-Session-Id")) == ("application/json", "")
+
+
+@pytest.mark.parametrize(
+    "endless", [b"0\r\nX: " + b"a" * 400_000, b"2;" + b"a" * 400_000, b"0\r\n" + b"X: a\r\n" * 70_000]
+)
+async def test_what_stands_beside_the_body_may_not_go_on_for_ever(endless: bytes) -> None:
+    async with serving(JSON + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n" + endless) as (played, client):
+        answer = await _post(played, client)
+        assert await answer.read_piece() == b"ok"
+        with pytest.raises(MalformedResponseError):
+            async with asyncio.timeout(5):
+                await answer.read_piece()
+
+
+async def test_whoever_leaves_late_does_not_cut_the_connection_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    ok = JSON + b"Content-Length: 2\r\n\r\nok"
+    async with serving(ok, ok) as (played, client):
+        first, keep = asyncio.create_task(_post(played, client)), Origin.keep
+
+        def kept(self: Origin[RelayWire], wire: RelayWire) -> None:
+            keep(self, wire)
+            first.cancel()  # between the end of its answer and its turn to read that
+
+        monkeypatch.setattr(Origin, "keep", kept)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await _whole(await _post(played, client)) == b"ok"
+        assert played.connections == 1
+
+
+async def test_an_answer_that_nobody_waits_for_gives_no_connection_back() -> None:
+    origin, wire, transport = _connected()
+    wire.send(b"").cancel()
+    wire.data_received(JSON + b"Content-Length: 2\r\n\r\nok")
+    assert transport.aborted == 1
+    assert origin.idle_wire() is None
+
+
+async def test_nothing_is_sent_on_a_connection_that_was_closed() -> None:
+    _, lost, _ = _connected()
+    lost.connection_lost(None)
+    _, ending, _ = _connected()
+    ending.eof_received()
+    for wire in (lost, ending):
+        with pytest.raises(TransportError):
+            wire.send(b"")
+
+
+async def test_an_answer_without_a_length_that_we_cut_is_not_whole() -> None:
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(JSON + b"\r\nhalf of it")
+        await reader.read()
+
+    async with serving(wait) as (played, client):
+        answer = await _post(played, client)
+        assert await answer.read_piece() == b"half of it"
+        await client.close()
+        with pytest.raises(TransportError):
+            await answer.read_piece()
+
+
+async def test_a_server_that_answers_too_early_gets_no_further_request_on_that_connection() -> None:
+    ok = JSON + b"Content-Length: 2\r\n\r\nok"
+    played, answered = Server(), asyncio.Event()
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        played.connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok)
+        await answered.wait()
+        writer.close()
+
+    server, client = await asyncio.start_server(early, "127.0.0.1", 0), RelayClient()
+    played.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    for body in (b"x" * 50_000_000, b"{}"):
+        async with asyncio.timeout(10):
+            assert await _whole(await _post(played, client, body)) == b"ok"
+    answered.set()
+    await client.close()
+    server.close()
+    assert played.connections == 2
+
+
+async def test_connections_that_nobody_comes_back_for_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_client, "_KEPT_SECONDS", 0.05)
+    closed = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(JSON + b"Content-Length: 2\r\n\r\nok")
+        await reader.read()
+        closed.set()
+
+    async with serving(answer) as (played, client):
+        assert await _whole(await _post(played, client)) == b"ok"
+        async with asyncio.timeout(5):
+            await closed.wait()
