@@ -15,6 +15,7 @@ import structlog
 
 from audit.correlation import begin_correlation, growing_id
 from oauthflow.egress.relay_client import RelayClient
+from oauthflow.hot_path.threads import Threads
 
 from .answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
 from .callers.bearer import refuse_token_in_query
@@ -41,6 +42,7 @@ from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_
 from .watch import StreamEndedError, Watch
 
 _METHODS: Final = frozenset({"POST", "GET", "DELETE"})
+_LOOKUPS: Final = 8
 _STATE: Final = b'"requestState"'
 _log = structlog.get_logger(__name__)
 
@@ -84,7 +86,9 @@ class Gateway:
         self._judging = Judging()
         await self._judging.open()
         await TARGETS.open()
-        sessions = SessionHeaders(Sessions(limits, threads=TARGETS.threads))
+        # Not those of the targets: a sign-in service that hangs would keep everybody's sessions waiting.
+        self._threads = Threads(_LOOKUPS, name="gateway-lookup")
+        sessions = SessionHeaders(Sessions(limits, threads=self._threads))
         self._forwarding = Forwarding(self._client, sessions=sessions, watch=self._watch, limits=limits)
         await self._rights.open()
 
@@ -93,6 +97,7 @@ class Gateway:
         self.end_streams()
         await self._rights.close()
         await TARGETS.close()
+        await self._threads.close()
         await self._judging.close()
         await self._client.close()
 
@@ -169,7 +174,7 @@ class Gateway:
         """Have it judged and forwarded, and tell the person where something is missing."""
         declined, state = False, None
         if message is not None and may_ask(message):
-            back = await redeemed(Bound(caller, server, message), threads=TARGETS.threads)
+            back = await redeemed(Bound(caller, server, message), threads=self._threads)
             message, declined = back.message, back.declined
             state = wrapping(Bound(caller, server, message))
 
@@ -186,7 +191,7 @@ class Gateway:
         except NeedsPersonError as error:
             can_open = opens_links(message, session_id=exchange.headers.get(b"mcp-session-id"))
             asking = Asking(message, caller, can_open, declined)
-            await exchange.answer(await answer_needs_person(error, asking=asking, threads=TARGETS.threads))
+            await exchange.answer(await answer_needs_person(error, asking=asking, threads=self._threads))
 
     async def _forward(self, call: Call, policy: Policy) -> None:
         """Forward it while the client waits."""
