@@ -17,7 +17,8 @@ Edit = Callable[[bytes], bytes | None]
 _END_OF_LINE: Final = re.compile(rb"\r\n|\n|\r")
 _END_OF_EVENT: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)+")
 _END_BYTES: Final = 3  # the longest without its last byte
-
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""Before the first line, where clients pass over it. WHATWG HTML §9.2.5."""
 
 ENDS_OF_EVENT: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
@@ -58,7 +59,7 @@ class EditedEvents:
         return self._event(bytes(self._held)) if self._held else b""
 
     def _event(self, event: bytes) -> bytes:
-        lines = [line for line in _END_OF_LINE.split(event) if line]
+        lines = [line for line in _END_OF_LINE.split(event.removeprefix(_BYTE_ORDER_MARK)) if line]
         data = [line.removeprefix(b"data:").removeprefix(b" ") for line in lines if line.startswith(b"data:")]
         changed = self._edit(b"\n".join(data)) if data else None
         if changed is None:

@@ -72,16 +72,16 @@ class Exchange:
             FailedError: It is longer than `most` bytes; 400, and the rest of it is not read. Security notes G10.
             ClientGoneError: It will not come to its end.
         """
-        parts: list[bytes] = []
+        read = bytearray()
         length = int(self.headers.get(b"content-length") or 0)
         while length <= most:
             message = await self.receive()
             if message["type"] != "http.request":
                 raise ClientGoneError
-            parts.append(message.get("body", b""))
+            read += message.get("body", b"")
             if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-            length = sum(map(len, parts))
+                return bytes(read)
+            length = len(read)
         raise FailedError(400, f"The message is longer than {most} bytes.", headers=(CLOSE,))
 
     async def answer(self, answer: Answer) -> None:

@@ -48,7 +48,7 @@ class Relay:
             raise FailedError(502, "The server's answer is too long.")
         piece = await answer.read_piece()
         if edit is not None or answer.is_complete():
-            body = piece if answer.is_complete() else await self._rest(piece)
+            body = await self._rest(piece)
             await exchange.whole(answer.status, headers, (edit(body) if edit else None) or body)
             return
         await exchange.begin(answer.status, [*headers, (b"content-length", length.encode())] if length else headers)
@@ -95,10 +95,11 @@ class Relay:
         await exchange.finish(edited.rest() if edited is not None else b"")
 
     async def _rest(self, piece: bytes) -> bytes:
-        parts, length = [piece], len(piece)
-        while piece := await self._answer.read_piece():
+        parts, length = [], 0
+        while piece:
             parts.append(piece)
             length += len(piece)
             if length > self._most:
                 raise FailedError(502, "The server's answer is too long.")
-        return b"".join(parts)
+            piece = await self._answer.read_piece()
+        return parts[0] if len(parts) == 1 else b"".join(parts)

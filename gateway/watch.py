@@ -82,8 +82,9 @@ class UnderWay:
             self._beating = asyncio.create_task(self._beat())
 
     async def _beat(self) -> None:
-        await self.exchange.piece(HEARTBEAT)
-        self.is_sending = False
+        if self.is_between_events:  # not any more where a part of an event has gone out since it was due
+            await self.exchange.piece(HEARTBEAT)
+            self.is_sending = False
 
     async def _client_left(self) -> None:
         while (await self.exchange.receive())["type"] != "http.disconnect":
@@ -101,6 +102,7 @@ class UnderWay:
         for task in (self._leaving, self._beating):
             if task is not None:
                 task.cancel()
+        self._task = None  # whoever still wants to stop it comes too late
         # An error that is kept keeps the frames it went through, and those keep it: megabytes wait for the collector.
         why, self._why = self._why, None
         return why

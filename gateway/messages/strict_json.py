@@ -35,7 +35,7 @@ def read_json(body: bytes) -> tuple[Any, bytes]:
 def _read(body: bytes) -> tuple[Any, bytes, RefusedMessageError | None]:
     try:
         value = _DECODER.decode(body.decode())
-        if _may_be_deep(body) and _is_too_deep(value):
+        if _may_be_deep(body) and is_deeper(value, than=DEEPEST):
             return None, b"", _too_deep()
         return value, ENCODER.encode(value).encode(), None
     except RefusedMessageError as refusal:
@@ -64,9 +64,10 @@ def _may_be_deep(body: bytes) -> bool:
     return body.count(b"{") + body.count(b"[") > DEEPEST
 
 
-def _is_too_deep(value: Any) -> bool:
+def is_deeper(value: Any, *, than: int) -> bool:
+    """Whether more than so many objects and lists lie inside each other."""
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(than):
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return False

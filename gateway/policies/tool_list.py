@@ -11,14 +11,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from ..answers import FailedError
 from ..definitions import DefinitionWatch, digest_of, with_names
 from ..edited_events import Edit
+from ..messages.strict_json import DEEPEST, is_deeper
 from .policy import Policy
 
 if TYPE_CHECKING:
     from ..messages.message import Message
 
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))
+_DEEPEST: Final = DEEPEST + 3  # a tool lies inside of list, result and answer
+_UNREADABLE: Final = "The server's list of tools cannot be read."
 
 
 def list_edit(message: Message | None, *, server_id: UUID, policy: Policy, watch: DefinitionWatch) -> Edit | None:
@@ -42,11 +46,12 @@ class _Lists:
         self._server_id, self._policy, self._watch = server_id, policy, watch
 
     def edited(self, document: bytes) -> bytes | None:
-        """Return the document as this person may see it; None where that is no difference."""
-        try:
-            parsed = json.loads(document)
-        except (ValueError, RecursionError):
-            return None  # no client can read it either
+        """Return the document as this person may see it; None where that is no difference.
+
+        Raises:
+            FailedError: 502, nobody knows what it holds.
+        """
+        parsed = _read(document)
         answers = parsed if isinstance(parsed, list) else [parsed]
         results = [found for answer in answers if (found := _result_of(answer))]
         for result in results:
@@ -67,6 +72,17 @@ class _Lists:
         if not self._policy.allows(tool["name"]):
             return False
         return approvals is None or not approvals.holds_back(tool["name"], digest=digest_of(tool))
+
+
+def _read(document: bytes) -> Any:
+    """What we cannot read, a client may: with broken characters, endless numbers, or nested without end. G16."""
+    try:
+        parsed = json.loads(document) if document.strip() else None  # an event may be empty
+    except (ValueError, RecursionError):
+        raise FailedError(502, _UNREADABLE) from None
+    if is_deeper(parsed, than=_DEEPEST):
+        raise FailedError(502, _UNREADABLE)
+    return parsed
 
 
 def _result_of(answer: Any) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_django import Settings
 
+from gateway.exchange import Exchange
 from tests.requirements import requirement
 
 from .front import LEGACY, MODERN, Front, legacy_call, modern_call
@@ -140,3 +141,26 @@ async def test_a_message_that_is_too_long_is_refused_before_it_is_read_to_its_en
     assert answer.json()["error"]["code"] == -32000
     assert not client.was_read
     assert front.upstream.seen == []
+
+
+async def test_a_body_in_tiny_pieces_is_counted_once() -> None:
+    """Each piece costs the same, however much came before it."""
+    counted = 0
+
+    class Piece(bytes):
+        def __len__(self) -> int:
+            nonlocal counted
+            counted += 1
+            return super().__len__()
+
+    left = [Piece(b"x") for _ in range(500)]
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": left.pop(), "more_body": bool(left)}
+
+    async def send(message: object) -> None:
+        """Nothing is answered here."""
+
+    exchange = Exchange({"method": "POST", "headers": []}, receive, send)
+    assert await exchange.body(most=1000) == b"x" * 500
+    assert counted <= 1000

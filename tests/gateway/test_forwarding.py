@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from pytest_django import Settings
 
+from gateway.policies.policy import Limits, Policy
 from tests.requirements import requirement
 
 from .front import LEGACY, MODERN, Front, legacy_call, modern_call
@@ -219,6 +220,21 @@ async def test_a_long_answer_without_a_length_is_cut(front: Front) -> None:
     # An answer that may hold a state to be wrapped is not begun before it is known.
     assert (await front.ask(modern_call(), MODERN)).status == 502
     assert 10 * 1024 * 1024 < len(answer.body) < 11 * 1024 * 1024
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+async def test_the_longest_answer_of_a_policy_holds_for_a_short_one_too(front: Front, has_length: bool) -> None:
+    async def behave(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.content_length = 2000 if has_length else None
+        await response.prepare(request)
+        await response.write(b" " * 2000)
+        return response
+
+    front.policy, front.upstream.behave = Policy(limits=Limits(response_bytes=1024)), behave
+    for call, version in ((legacy_call(), LEGACY), (modern_call(), MODERN)):
+        answer = await front.ask(call, version)
+        assert (answer.status, answer.is_whole) == (502, True)
 
 
 async def test_a_long_answer_passes_whole(front: Front) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from gateway.answers import FailedError
 from gateway.definitions import DefinitionWatch, digest_of
 from gateway.edited_events import Edit, EditedEvents
 from gateway.policies.policy import Approvals, Policy, ToolRule
@@ -79,14 +80,36 @@ def test_where_everything_may_be_called_not_a_byte_changes(watch: Noted) -> None
         b'{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"no"}}',
         b'{"jsonrpc":"2.0","method":"notifications/progress","params":{}}',
         b'{"jsonrpc":"2.0","id":7,"result":{"tools":"none"}}',
-        b'{"jsonrpc":"2.0","id":7,"result":{"tools',
-        b"[" * 100_000,
         b"",
     ],
 )
 def test_what_is_no_list_passes_as_it_is(watch: Noted, document: bytes) -> None:
     assert _reader(NARROW, watch)(document) == document
     assert watch.lists == []
+
+
+@requirement("G15", "G16")
+@pytest.mark.parametrize("policy", [Policy(), NARROW])
+@pytest.mark.parametrize(
+    "beside",
+    [b"1" * 5000, b"[" * 100_000 + b"]" * 100_000, b"[" * 53 + b"]" * 53, b'"\xff"', b"tru"],
+    ids=["endless number", "endless nesting", "deep", "broken character", "broken"],
+)
+def test_a_list_that_only_others_can_read_is_not_passed_on(watch: Noted, policy: Policy, beside: bytes) -> None:
+    document = _answer(DELETE).replace(b'"more"', beside)
+    with pytest.raises(FailedError, match="cannot be read"):
+        _reader(policy, watch)(document)
+    assert watch.lists == []
+    deep_but_not_too_deep = _answer(SEARCH).replace(b'"more"', b"[" * 40 + b"]" * 40)
+    assert _tools(_reader(policy, watch)(deep_but_not_too_deep)) == ["search"]
+
+
+@requirement("G15")
+def test_a_mark_before_the_stream_hides_no_list(watch: Noted) -> None:
+    events = EditedEvents(_edit(NARROW, watch))
+    found = events.edited(b"\xef\xbb\xbfdata: " + _answer(SEARCH, DELETE) + b"\n\n")
+    assert b'"delete"' not in found
+    assert b'"search"' in found
 
 
 @pytest.mark.parametrize("tool", ["delete", 5, None, [], {"name": 5}, {"name": ""}, {"name": "de\0lete"}, {}])
@@ -174,7 +197,7 @@ def _events(stream: bytes) -> list[list[bytes]]:
 
 @pytest.mark.parametrize("pieces", [1, 5, 100_000])
 def test_what_is_not_rewritten_keeps_every_byte(watch: Noted, pieces: int) -> None:
-    stream = _PROGRESS + b"data:" + _answer(SEARCH) + b"\r\n\r\ndata: half"
+    stream = _PROGRESS + b"data:" + _answer(SEARCH) + b'\r\n\r\ndata: "half"'
     assert b"".join(_through(_edit(Policy(), watch), stream, pieces=pieces)) == stream
 
 

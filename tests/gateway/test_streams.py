@@ -14,7 +14,9 @@ from aiohttp import web
 from pytest_django import Settings
 
 from gateway.answers import BusyError
+from gateway.exchange import Exchange
 from gateway.targets import NeedsPersonError, Reason
+from gateway.watch import StreamEndedError, UnderWay
 from tests.requirements import requirement
 
 from .front import LEGACY, MODERN, Client, Front, legacy_call, modern_call, standing
@@ -269,3 +271,42 @@ async def test_an_answer_to_a_call_is_not_cut_off_because_the_token_ends_meanwhi
         answer = await open_stream(front, kind).end()
         assert answer.is_whole
         assert answer.body == EVENT * 2
+
+
+@limits(heartbeat_seconds=0.05, idle_seconds=100)
+@requirement("G-18")
+async def test_a_heartbeat_that_comes_too_late_is_left_out(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is due between two events, but a part of the next one goes out before its turn."""
+    half, rest, beat = asyncio.Event(), asyncio.Event(), UnderWay._beat
+
+    async def late(under_way: UnderWay) -> None:
+        half.set()
+        await until(lambda: not under_way.is_between_events)
+        await beat(under_way)
+
+    monkeypatch.setattr(UnderWay, "_beat", late)
+    front.upstream.behave = streams(EVENT, half.wait, b"data: {", rest.wait, b"}\n\n")
+    client = open_stream(front, "listen")
+    await client.start()
+    assert [await client.piece() for _ in range(2)] == [EVENT, b"data: {"]
+    await front.looked(times=10)
+    rest.set()
+    assert await client.piece() == b"}\n\n"
+    client.leave()
+    await client.end()
+
+
+async def test_who_comes_too_late_to_stop_a_call_stops_nothing_else(front: Front) -> None:
+    watch = front.gateway._watch
+
+    async def still_may() -> bool:
+        return True
+
+    async def no_send(message: Any) -> None:
+        """Nothing is answered here."""
+
+    exchange = Exchange({"method": "GET", "headers": []}, never, no_send)
+    with watch.over(exchange, seconds=60, is_left_to_finish=False, still_may=still_may) as under_way:
+        pass
+    under_way.stop(StreamEndedError("the right to it has ended"))
+    await asyncio.sleep(0)  # where it would be cancelled
