@@ -15,7 +15,6 @@ import structlog
 
 from audit.correlation import begin_correlation, growing_id
 from oauthflow.egress.relay_client import RelayClient
-from oauthflow.hot_path.threads import Threads
 
 from .answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
 from .callers.bearer import refuse_token_in_query
@@ -42,7 +41,6 @@ from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_
 from .watch import StreamEndedError, Watch
 
 _METHODS: Final = frozenset({"POST", "GET", "DELETE"})
-_LOOKUPS: Final = 8
 _STATE: Final = b'"requestState"'
 _log = structlog.get_logger(__name__)
 
@@ -86,9 +84,7 @@ class Gateway:
         self._judging = Judging()
         await self._judging.open()
         await TARGETS.open()
-        # Not those of the targets: a sign-in service that hangs would keep everybody's sessions waiting.
-        self._threads = Threads(_LOOKUPS, name="gateway-lookup")
-        sessions = SessionHeaders(Sessions(limits, threads=self._threads))
+        sessions = SessionHeaders(Sessions(limits, threads=TARGETS.threads))
         self._forwarding = Forwarding(self._client, sessions=sessions, watch=self._watch, limits=limits)
         await self._rights.open()
 
@@ -97,7 +93,6 @@ class Gateway:
         self.end_streams()
         await self._rights.close()
         await TARGETS.close()
-        await self._threads.close()
         await self._judging.close()
         await self._client.close()
 
@@ -174,7 +169,7 @@ class Gateway:
         """Have it judged and forwarded, and tell the person where something is missing."""
         declined, state = False, None
         if message is not None and may_ask(message):
-            back = await redeemed(Bound(caller, server, message), threads=self._threads)
+            back = await redeemed(Bound(caller, server, message), threads=TARGETS.threads)
             message, declined = back.message, back.declined
             state = wrapping(Bound(caller, server, message))
 
@@ -191,7 +186,7 @@ class Gateway:
         except NeedsPersonError as error:
             can_open = opens_links(message, session_id=exchange.headers.get(b"mcp-session-id"))
             asking = Asking(message, caller, can_open, declined)
-            await exchange.answer(await answer_needs_person(error, asking=asking, threads=self._threads))
+            await exchange.answer(await answer_needs_person(error, asking=asking, threads=TARGETS.flows))
 
     async def _forward(self, call: Call, policy: Policy) -> None:
         """Forward it while the client waits."""

@@ -53,6 +53,7 @@ __all__ = [
 _SERVERS: Final = 1000
 _OPENED: Final = 2000
 _SERVER_SECONDS: Final = 1.0
+_THREADS: Final = 8
 _FLOWS: Final = 16
 _WAIT_SECONDS: Final = 5
 _WORKING: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
@@ -108,7 +109,8 @@ class _Found:
 class Targets:
     """Finds them; `open` before and `close` after. All methods belong to the event loop's thread.
 
-    `threads` are for whatever else blocks on behalf of a call.
+    `threads` are for what asks the database on behalf of a call; `flows` for what may wait for a sign-in service, which
+    keeps nobody else waiting.
     """
 
     def __init__(self) -> None:
@@ -127,11 +129,12 @@ class Targets:
         self._asker: Asker = asker
         self._refreshes = SharedRefreshes()
         self._uses = NotedUses(name="gateway-uses")
-        self.threads = Threads(_FLOWS, name="gateway-flow")
+        self.threads = Threads(_THREADS, name="gateway-thread")
+        self.flows = Threads(_FLOWS, name="gateway-flow")
 
     async def close(self) -> None:
         """Finish refreshes and what else is under way, and let go of the database."""
-        for part in (self._refreshes, self.threads, self._uses, self._asker):
+        for part in (self._refreshes, self.flows, self.threads, self._uses, self._asker):
             await part.close()
         self._servers.clear()
 
@@ -248,7 +251,7 @@ class Targets:
             raise needed(Reason.REAUTHORIZE)
         asked = Asked(server.id, caller.user_id, connection_id, label, refused)
         try:
-            access = await self.threads.run(partial(find_access, asked))
+            access = await self.flows.run(partial(find_access, asked))
         except FlowError as error:
             raise needs_person(error, server=server, connection_id=connection_id, label=label) from error
         return Target(server, access.credentials, access.connection_id, access.generation, label, access.grant)

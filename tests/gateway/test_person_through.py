@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from connections.models import Connection, McpServer, TokenSet
+from gateway import needs_person
+from gateway.links import Link
+from gateway.person_needed import NeedsPersonError
+from gateway.targets import TARGETS
 from oauthflow.egress import proofs
 from oauthflow.models import AuthorizationRequest
 from tests.fakes.internet import Answer, Call
@@ -297,6 +302,28 @@ async def test_each_state_is_told_by_the_very_next_call(
     assert "http" not in answer.body.decode()
     assert (answer.header("retry-after") is not None) is (status == 503)
     assert len(person.front.upstream.seen) == 1
+
+
+async def test_a_slow_sign_in_service_keeps_nobody_else_waiting(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, busy = threading.Event(), list[int]()
+
+    def slow(error: NeedsPersonError, *, user_id: int) -> Link:
+        busy.append(user_id)
+        assert go_on.wait(60)
+        return Link("https://site.example/connect/requests/x", "x")
+
+    monkeypatch.setattr(needs_person, "link_for", slow)
+    waiting = [asyncio.create_task(person.call()) for _ in range(40)]
+    try:
+        async with asyncio.timeout(20):
+            while len(busy) < 8:
+                await asyncio.sleep(0.01)
+            assert await TARGETS.threads.run(lambda: "served") == "served"
+    finally:
+        go_on.set()
+    assert {answer.status for answer in await asyncio.gather(*waiting)} == {200}
 
 
 async def test_a_label_in_the_address_names_one_of_several_connections(person: Person) -> None:
