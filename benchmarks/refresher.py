@@ -73,19 +73,23 @@ def become_worker(database: Database, *, folder: str) -> None:
 
 
 def _conditions(database: Database, *, busy: float, started: float, own: Any) -> str:
-    """How much of the machine all used, and what a Fernet encryption costs: 6 µs on a quiet one."""
+    """How much of the machine all used, and how slow it was for Python."""
+    share = (machine_seconds() - busy) / (time.perf_counter() - started) / (os.cpu_count() or 1)
+    return (
+        f"{database.kind} conditions: {share:.0%} of {os.cpu_count()} processors busy, load {os.getloadavg()[0]:.1f},"
+        f" a Fernet encryption {fernet_seconds() * 1e6:.1f} µs of CPU"
+    )
+
+
+def fernet_seconds() -> float:
+    """What a Fernet encryption costs now, in CPU seconds: 6 µs on a quiet machine; others make all Python dearer."""
     from cryptography.fernet import Fernet
 
     fernet, rounds = Fernet(Fernet.generate_key()), 5000
     before = time.thread_time()
     for _ in range(rounds):
         fernet.encrypt(b"x" * 64)
-    each = (time.thread_time() - before) / rounds
-    share = (machine_seconds() - busy) / (time.perf_counter() - started) / (os.cpu_count() or 1)
-    return (
-        f"{database.kind} conditions: {share:.0%} of {os.cpu_count()} processors busy, load {os.getloadavg()[0]:.1f},"
-        f" a Fernet encryption {each * 1e6:.1f} µs of CPU"
-    )
+    return (time.thread_time() - before) / rounds
 
 
 @contextmanager

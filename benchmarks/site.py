@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,14 +65,16 @@ class Site:
 
 
 @contextmanager
-def running_site(database: Database, *, folder: Path, fill: str = _FILL, **variables: str) -> Iterator[Site]:
-    """Migrate, fill, and run the web process alone."""
+def running_site(
+    database: Database, *, folder: Path, fill: str = _FILL, flags: Sequence[str] = (), **variables: str
+) -> Iterator[Site]:
+    """Migrate, fill, and run the web process alone; `flags` are its own."""
     port = free_port()
     environment = site_environment(folder, port=port, DATABASE_URL=database.url, **variables)
     manage("migrate", "-v0", environment=environment)
     manage("createcachetable", "-v0", environment=environment)
     filled = json.loads(shell(fill, environment=environment))
-    command = [sys.executable, "-m", "mcp_oauth_site.serve", "--port", str(port)]
+    command = [sys.executable, "-m", "mcp_oauth_site.serve", "--port", str(port), *flags]
     ready = f"http://localhost:{port}/healthz"
     with running(command, environment=environment, log=folder / "site.log", ready=ready) as process:
         yield Site(port, process.pid, environment, filled)
