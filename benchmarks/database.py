@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -54,9 +54,9 @@ def fresh_database(kind: str, *, folder: Path, administration: str) -> Iterator[
     with psycopg.connect(administration, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         try:
-            yield Database(
-                kind, urlunsplit(urlsplit(administration)._replace(path=f"/{name}")), _server_pid(connection)
-            )
+            server = urlsplit(administration)
+            url = f"{server.scheme}://{server.netloc}/{name}?{server.query}"
+            yield Database(kind, url, _server_pid(connection))
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

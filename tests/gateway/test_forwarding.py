@@ -206,6 +206,13 @@ async def test_a_server_inside_that_nobody_allowed_is_not_reached(front: Front, 
 
 
 @requirement("G16")
+async def test_an_answer_that_says_that_it_is_too_long_is_not_begun(front: Front) -> None:
+    front.upstream.behave = answers(b"e" * (10 * 1024 * 1024 + 1))
+    answer = await front.ask(legacy_call(7), LEGACY)
+    assert (answer.status, answer.json()["id"], answer.is_whole) == (502, 7, True)
+
+
+@requirement("G16")
 async def test_a_long_answer_without_a_length_is_cut(front: Front) -> None:
     async def behave(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})

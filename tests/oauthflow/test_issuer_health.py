@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
 
 from audit.models import AuditRecord
+from connections.leases import IN_FLIGHT_PER_ISSUER
 from connections.models import Connection, TokenSet
-from oauthflow.flows.refresh import health
+from oauthflow.flows.refresh import batch, health
+from oauthflow.flows.refresh.queues import KEPT_FREE
 from oauthflow.flows.refresh_due import refresh_due
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
@@ -43,6 +47,24 @@ def test_during_an_outage_one_request_in_thirty_seconds_is_sent_and_all_come_bac
     for seconds in (0, 60, 120):
         refresh_due(now=moment + timedelta(seconds=seconds))
     assert Connection.objects.filter(status="active").count() == len(many)
+
+
+def test_of_an_issuer_that_is_held_back_only_the_first_few_are_read(
+    world: World, many: list[Connection], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.authorization_server.refresh_answer = Answer(503)
+    refresh_due(now=due(now))
+    read, original = [], batch._Run._read
+
+    def counted(run: batch._Run, ids: Sequence[UUID]) -> list[TokenSet]:
+        read.extend(ids)
+        return original(run, ids)
+
+    monkeypatch.setattr(batch._Run, "_read", counted)
+    TokenSet.objects.update(next_attempt_at=None)
+    refresh_due(now=due(now) + timedelta(seconds=10))
+    refresh_due(now=due(now) + timedelta(seconds=31))  # one tries
+    assert len(read) == 2 * (IN_FLIGHT_PER_ISSUER - KEPT_FREE) < 2 * len(many)
 
 
 def test_retry_after_is_obeyed_for_the_whole_issuer(world: World, many: list[Connection], now: datetime) -> None:

@@ -85,6 +85,11 @@ def is_held_back(token_set: TokenSet, *, now: datetime) -> bool:
     return IssuerHealth.objects.filter(pk__in=keys, paused_until__gt=now).exists()
 
 
+def is_held_back_from_all(issuer: str, *, now: datetime) -> bool:
+    """Say whether requests to this issuer are held back, whoever we are there."""
+    return IssuerHealth.objects.filter(pk=_key(issuer), paused_until__gt=now).exists()
+
+
 def note_success(token_set: TokenSet, *, now: datetime) -> None:
     """Forget the trouble; grants that had to pause because of it are due again, a few at first."""
     keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))

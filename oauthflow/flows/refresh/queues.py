@@ -11,7 +11,7 @@ from uuid import UUID
 from connections.models import TokenSet
 from oauthflow.protocol.errors import FlowError
 
-from .health import Way, is_held_back, require_open, troubled_among
+from .health import Way, is_held_back, is_held_back_from_all, require_open, troubled_among
 from .pace import pace
 
 KEPT_FREE: Final = 2
@@ -149,11 +149,15 @@ class Queues:
         issuer.way = Way(reopened_at=issuer.way.reopened_at)
         if is_held_back(row, now=now):
             self._gates[row.issuer, row.client_id] = False
+        if is_held_back_from_all(row.issuer, now=now):
+            issuer.waiting.clear()  # not even read
 
     def _look(self, issuer: _Issuer, row: TokenSet, *, now: datetime) -> bool:
         try:
             way = require_open(row, now=now) if row.issuer in self._troubled else Way()
         except FlowError:
+            if is_held_back_from_all(row.issuer, now=now):
+                issuer.waiting.clear()
             return False
         if not issuer.is_tried:
             issuer.way, issuer.is_in_doubt = way, issuer.is_in_doubt or way.is_try

@@ -1,0 +1,76 @@
+"""A spool on a disk that is really full. F10."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from pytest_django import Settings
+
+from connections.models import Connection, TokenSet
+from oauthflow.flows.refresh import owners, refresh_connection, spool
+from oauthflow.flows.refresh_due import refresh_due
+from oauthflow.protocol.errors import TransportError
+from tests.fakes.world import World
+from tests.faults import fault
+
+pytestmark = fault("F10")
+
+
+@pytest.fixture
+def disk(settings: Settings, tmp_path: Path) -> Iterator[Path]:
+    """A small one, which holds spool and locks."""
+    owners.end_session()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", tmp_path], check=False)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    settings.DATA_DIR = tmp_path
+    yield tmp_path
+    owners.end_session()
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.fixture
+def connection(disk: Path, world: World, alice: User, now: datetime) -> Connection:
+    return world.connect(alice, now=now)
+
+
+def fill(disk: Path) -> Path:
+    full = disk / "filled"
+    with full.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return full
+
+
+def test_nothing_is_claimed_or_sent_until_there_is_room(
+    disk: Path, world: World, connection: Connection, now: datetime
+) -> None:
+    spool.folder()
+    full = fill(disk)
+    with pytest.raises(TransportError):
+        refresh_connection(connection, now=now, trigger="use")
+    assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 0, "failed": 0}
+    assert world.authorization_server.refresh_requests == []
+    assert TokenSet.objects.get().lease_owner == ""
+
+    full.unlink()
+    assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 1, "failed": 0}
+
+
+def test_an_answer_has_its_room_although_the_disk_fills_while_it_is_on_its_way(
+    disk: Path, world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.authorization_server.before_token_answer = lambda: fill(disk)
+    with monkeypatch.context() as dying:
+        dying.setattr("oauthflow.flows.refresh.single.keep_stored", lambda *_: exit())
+        with pytest.raises(SystemExit):
+            refresh_connection(connection, now=now, trigger="use")
+    kept = spool.answer_for(TokenSet.objects.get().pk, newer_than=1, search=False)
+    assert kept is not None
+    assert spool.opens(kept)
