@@ -37,7 +37,7 @@ from .request_state import Bound, may_ask, redeemed, wrapping
 from .rights import Rights
 from .session_headers import SessionHeaders
 from .sessions import Sessions
-from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target
+from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target, holds
 from .watch import StreamEndedError, Watch
 
 _METHODS: Final = frozenset({"POST", "GET", "DELETE"})
@@ -215,14 +215,7 @@ class Gateway:
 
 async def _still_may(call: Call) -> bool:
     """Ask all of it anew, as a new call would."""
-    target = call.target
-    if not await call.caller.is_still_good():
-        return False
-    try:
-        found = await find_target(target.server, caller=call.caller, label=target.label)
-    except (NotServedError, NeedsPersonError):
-        return False
-    return (found.connection_id, found.grant) == (target.connection_id, target.grant)
+    return await call.caller.is_still_good() and await holds(call.target, caller=call.caller)
 
 
 async def _tell(exchange: Exchange, error: FailedError) -> None:

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -32,6 +33,7 @@ _HELLO: Final = {
 }  # fmt: skip
 _READY: Final = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_END_BYTES: Final = 3  # the longest without its last byte
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 Headers = Sequence[tuple[str, str]]
 
@@ -142,8 +144,11 @@ async def _refused(answer: RelayedAnswer) -> RelayedAnswer | None:
     """Return an answer that says no; one that says yes has nothing else to say."""
     if answer.status >= 300:
         return answer
-    while await answer.read_piece():
-        continue
+    try:
+        while await answer.read_piece():
+            continue
+    finally:
+        answer.close()
     return None
 
 
@@ -161,10 +166,15 @@ async def _next_message(events: AsyncIterator[tuple[bytes, bytes]]) -> bytes:
 
 async def _events(stream: RelayedAnswer, *, most_bytes: int) -> AsyncIterator[tuple[bytes, bytes]]:
     """Give the kind and the data of each event. WHATWG HTML §9.2.6."""
-    held = b""
+    held, searched = bytearray(), 0
     while piece := await stream.read_piece():
-        *whole, held = _EVENT_END.split(held + piece)
-        if len(held) > most_bytes:
+        held += piece
+        # What was searched is not searched again: an event of many pieces would take time without end.
+        found = [end.end() for end in _EVENT_END.finditer(held, max(0, searched - _END_BYTES))]
+        whole = [bytes(held[start:end]) for start, end in pairwise((0, *found))]
+        del held[: found[-1] if found else 0]
+        searched = len(held)
+        if searched > most_bytes:
             raise MalformedResponseError("an event is too long")
         for event in whole:
             fields = [line.partition(b":") for line in _LINE_END.split(event)]

@@ -47,14 +47,15 @@ __all__ = [
     "Targets",
     "find_server",
     "find_target",
+    "holds",
     "renew",
 ]
 
 _SERVERS: Final = 1000
 _OPENED: Final = 2000
 _SERVER_SECONDS: Final = 1.0
-_THREADS: Final = 8
 _FLOWS: Final = 16
+_THREADS: Final = 8
 _WAIT_SECONDS: Final = 5
 _WORKING: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 _UNCONNECTED: Final = (None, Connection.Status.PENDING, Connection.Status.REVOKED)
@@ -171,6 +172,21 @@ class Targets:
             return await self._by_flows(found, caller=caller)
         return found.as_target(found.credentials)
 
+    async def holds(self, target: Target, *, caller: Caller) -> bool:
+        """Whether somebody still has what was found for them; only the database is asked, and nothing renewed.
+
+        Raises:
+            BusyError: The database does not answer.
+        """
+        try:
+            found = await self._look(target.server, caller=caller, label=target.label)
+        except (NotServedError, NeedsPersonError):
+            return False
+        if found.credentials is None:
+            return False
+        now = found.as_target(found.credentials)
+        return (now.connection_id, now.grant) == (target.connection_id, target.grant)
+
     async def renew(self, target: Target, *, caller: Caller) -> Target:
         """Return what to try once more with, after the server has answered 401.
 
@@ -282,4 +298,5 @@ class Targets:
 
 TARGETS: Final = Targets()
 """Of this process."""
-find_server, find_target, renew = TARGETS.find_server, TARGETS.find_target, TARGETS.renew
+find_server, find_target = TARGETS.find_server, TARGETS.find_target
+holds, renew = TARGETS.holds, TARGETS.renew

@@ -16,6 +16,7 @@ import pytest
 from pytest_django import Settings
 
 from gateway import application, calls, definitions, forwarding, watch
+from gateway.answers import BusyError
 from gateway.application import Gateway
 from gateway.callers.caller import Caller
 from gateway.calls import NotedCall
@@ -184,6 +185,11 @@ class Front:
             raise self.missing
         return self._target()
 
+    async def holds(self, target: Target, **rest: Any) -> bool:
+        if isinstance(self.missing, BusyError):
+            raise self.missing
+        return self.missing is None and self._target().connection_id == target.connection_id
+
     async def renew(self, target: Target, **rest: Any) -> Target:
         self.renewed += 1
         return self._target()
@@ -245,7 +251,7 @@ async def standing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Async
         async def nothing() -> None:
             """There is no database here."""
 
-        for name in ("find_server", "find_target", "identify"):
+        for name in ("find_server", "find_target", "holds", "identify"):
             monkeypatch.setattr(application, name, getattr(front, name))
         monkeypatch.setattr(forwarding, "renew", front.renew)
         monkeypatch.setattr(application, "Sessions", lambda *args, **kwargs: front.sessions)

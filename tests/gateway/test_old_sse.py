@@ -120,3 +120,22 @@ async def test_a_stream_that_ends_or_never_names_an_address_is_a_failure(front: 
 
     front.upstream.behave = ends
     assert (await front.ask(legacy_call(7), LEGACY)).status == 502
+
+
+async def test_a_message_that_is_never_quite_accepted_keeps_no_connection(front: Front, old: OldServer) -> None:
+    async def behave(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return await old.behave(request)
+        response = web.StreamResponse(status=202)
+        await response.prepare(request)
+        await response.write(b"not yet")
+        await asyncio.Event().wait()
+        return response
+
+    front.change_server(timeout_seconds=0.1)
+    front.upstream.behave = behave
+    assert (await front.ask(legacy_call(7), LEGACY)).status == 504
+    async with asyncio.timeout(5):
+        for seen in front.upstream.seen:
+            await seen.left.wait()
+    assert [seen.method for seen in front.upstream.seen] == ["GET", "POST"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,9 @@ from aiohttp import web
 from pytest_django import Settings
 
 from gateway.answers import BusyError
+from gateway.conf import GatewayConfiguration
 from gateway.exchange import Exchange
+from gateway.rights import Rights
 from gateway.targets import NeedsPersonError, Reason
 from gateway.watch import StreamEndedError, UnderWay
 from tests.requirements import requirement
@@ -310,3 +313,28 @@ async def test_who_comes_too_late_to_stop_a_call_stops_nothing_else(front: Front
         pass
     under_way.stop(StreamEndedError("the right to it has ended"))
     await asyncio.sleep(0)  # where it would be cancelled
+
+
+@requirement("G14")
+async def test_who_is_slow_to_say_whether_a_stream_may_stay_open_delays_no_other(settings: Settings) -> None:
+    settings.REDIS_URL = ""
+    asked, stopped = list[str](), list[str]()
+
+    class Stream:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def still_may(self) -> bool:
+            asked.append(self.name)
+            return self.name == "slow" and bool(await never())
+
+        def stop(self, why: Exception) -> None:
+            stopped.append(self.name)
+
+    watch: Any = SimpleNamespace(streams=[Stream("slow"), Stream("ended")].copy)
+    rights = Rights(watch, GatewayConfiguration(rights_seconds=0.01))
+    await rights.open()
+    await until(lambda: stopped.count("ended") >= 2)
+    await rights.close()
+    assert asked.count("slow") == 1
+    assert "slow" not in stopped

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,13 +19,13 @@ from connections.models import Connection, McpServer, ServerDiscovery, TokenSet
 from connections.sealing import Ciphertext
 from connections.services import default_connection
 from gateway.statements import SERVER, TARGET, StoredGrant, StoredServer
-from gateway.targets import NotServedError
+from gateway.targets import NotServedError, Targets
 from oauthflow.flows.revoke import revoke_connection
 from oauthflow.protocol.secret import Secret
 from tests.fakes.world import World
 from tests.requirements import requirement
 
-from .target_stage import Stage, do, find, play, reason_of, sent, set_stage, target_of
+from .target_stage import Found, Stage, caller, do, find, play, reason_of, sent, set_stage, target_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -290,3 +293,41 @@ def test_a_grant_without_a_person_has_its_name_from_the_first_call_on(world: Wor
     world.server(gateway_enabled=True, **robot)
     first, second = play(find(alice), find(alice))
     assert target_of(first).grant == target_of(second).grant != ""
+
+
+@requirement("G14")
+def test_whether_somebody_still_holds_what_they_were_given_renews_nothing(stage: Stage) -> None:
+    """It is asked for all open streams together: none may wait until a sign-in service answers about another."""
+    held: list[bool] = []
+
+    async def holds(targets: Targets, before: list[Found]) -> None:
+        held.append(await targets.holds(target_of(before[0]), caller=caller(stage.alice)))
+
+    def revoke() -> None:
+        revoke_connection(stage.connection, actor=stage.alice, reason="", now=timezone.now())
+
+    play(find(stage.alice), holds, do(lambda: stage.expires_in(0)), holds, do(revoke), holds)
+    assert held == [True, True, False]
+    assert stage.world.authorization_server.refresh_requests == []
+
+
+def test_whoever_waits_for_a_sign_in_service_keeps_nobody_from_the_database(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr("gateway.targets.find_access", lambda asked: answered.wait(20))
+    stage.tokens(access_token_sealed="")
+
+    async def step(targets: Targets, before: list[Found]) -> None:
+        server = await targets.find_server("notes")
+        assert server is not None
+        find = partial(targets.find_target, server, caller=caller(stage.alice))
+        waiting = [asyncio.create_task(find()) for _ in range(50)]
+        await asyncio.sleep(0)
+        try:
+            assert await asyncio.wait_for(targets.threads.run(lambda: "found"), 5) == "found"
+        finally:
+            answered.set()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    play(step)
