@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_WORDINGS: Final = 20
 """Of one tool; further ones are not kept, so that a tool that never says the same thing twice fills no table."""
+MOST_OF_A_SERVER: Final = 20_000
+"""Wordings of all its tools; further ones are not kept, so that one that makes up new names fills no table either."""
 _MOST_TOOLS: Final = 2000
 _MOST_NAME: Final = 128
 _NAME: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
@@ -116,10 +118,15 @@ class DefinitionWatch:
         self._known[listed.server_id] = (read_at, known | new.keys())
 
 
+def is_name(name: str) -> bool:
+    """Whether a tool can have that name: 1 to 128 visible characters of ASCII, with single spaces between them."""
+    return len(name) <= _MOST_NAME and _NAME.fullmatch(name) is not None
+
+
 def with_names(tools: Iterable[Any]) -> list[dict[str, Any]]:
     """Return those that can be tools at all: a name of 1 to 128 visible characters, and not nested beyond reason."""
     found = [tool for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
-    named = [tool for tool in found if len(tool["name"]) <= _MOST_NAME and _NAME.fullmatch(tool["name"])]
+    named = [tool for tool in found if is_name(tool["name"])]
     return [tool for tool in named[:_MOST_TOOLS] if not _is_deeper(tool, than=_DEEPEST)]
 
 
@@ -146,6 +153,9 @@ def _keep(server_id: UUID, new: Mapping[tuple[str, str], dict[str, Any]], *, kno
     wordings: dict[str, int] = {}
     for name, _ in known:
         wordings[name] = wordings.get(name, 0) + 1
+    if len(known) + len(new) > MOST_OF_A_SERVER:
+        _log.warning("a server lists more tools than are compared", server=str(server_id))
+        return
     policy = ServerPolicy.objects.filter(pk=server_id).only("approval").first()
     waits = policy is not None and policy.approval == ServerPolicy.Approval.ADMINISTRATOR
     now = timezone.now()

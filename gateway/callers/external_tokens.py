@@ -43,7 +43,7 @@ class ExternalTokens:
 
     def __init__(self, *, size: int = _KEPT) -> None:
         self._size = size
-        self._known: OrderedDict[tuple[str, bytes], _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, bytes], _Known] = OrderedDict()
 
     async def read(self, token: str, *, trust: Trust) -> ExternalToken:
         """Return what a good token says.
@@ -56,7 +56,7 @@ class ExternalTokens:
             InvalidTokenError: It is not good here.
             IssuerUnavailableError: Nobody knows, because the issuer could not be asked.
         """
-        place = (trust.version, hashlib.sha256(token.encode("ascii")).digest())
+        place = (trust.version, trust.audience, hashlib.sha256(token.encode("ascii")).digest())
         known = self._known.get(place)
         if known is None or not _holds(known, trust=trust):
             known = await (_verified if trust.kind == Kind.ISSUER else _asked)(token, trust=trust)

@@ -63,7 +63,7 @@ class Trust:
         return self.issuer or str(settings.PUBLIC_URL)
 
 
-_KNOWN: Final[OrderedDict[UUID, Trust]] = OrderedDict()
+_KNOWN: Final[OrderedDict[tuple[UUID, str], Trust]] = OrderedDict()
 
 
 async def trust_of(server: ServerRow) -> Trust:
@@ -78,10 +78,11 @@ async def trust_of(server: ServerRow) -> Trust:
     audience = gateway_resource(server.slug)
     if not server.trust_version:
         return _usual(audience)
-    known = _KNOWN.get(server.id)
+    place = (server.id, audience)  # another name of the server is another audience, under the same rules
+    known = _KNOWN.get(place)
     if known is None or known.version != server.trust_version:
         known = await TARGETS.threads.run(partial(_read, server.id, audience=audience))
-        _KNOWN[server.id] = known
+        _KNOWN[place] = known
         if len(_KNOWN) > _MOST_KNOWN:
             _KNOWN.popitem(last=False)
     return known

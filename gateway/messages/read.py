@@ -139,7 +139,7 @@ def _kind_of(document: Mapping[str, Any], *, id: Id) -> Literal["request", "noti
 
 def _name_in(params: Mapping[str, Any], *, method: str, id: Id) -> str:
     parameter = NAMED_BY.get(method)
-    _refuse_lookalikes(params, known=(parameter, "_meta"), id=id)
+    _refuse_lookalikes(params, known=(parameter, "arguments", "_meta"), id=id)
     name = params.get(parameter, "") if parameter else ""
     if not isinstance(name, str):
         raise RefusedMessageError(INVALID_PARAMS, f"The parameter {parameter} is not a text.", id=id)

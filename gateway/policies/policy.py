@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from ..definitions import is_name
 from ..messages.message import INVALID_PARAMS, Message, RefusedMessageError
 
 _SHOWN_CHARACTERS: Final = 128
@@ -31,7 +32,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ToolRule:
-    """A list of tools. A pattern is a name, or the beginning of names before a `*`."""
+    """A list of tools. A pattern is a name, or the beginning of names before a `*`.
+
+    What is denied is denied in capital and small letters: some servers take one for the other.
+    """
 
     kind: Literal["allowed", "denied"]
     names: frozenset[str]
@@ -40,13 +44,14 @@ class ToolRule:
     @classmethod
     def of(cls, kind: Literal["allowed", "denied"], patterns: Iterable[str]) -> ToolRule:
         """Make one out of the patterns that somebody typed."""
-        listed = list(patterns)
+        listed = [pattern.casefold() if kind == "denied" else pattern for pattern in patterns]
         prefixes = tuple(pattern[:-1] for pattern in listed if pattern.endswith("*"))
         return cls(kind, frozenset(pattern for pattern in listed if not pattern.endswith("*")), prefixes)
 
     def allows(self, tool: str) -> bool:
         """Whether a tool of that name may be seen and called."""
-        is_listed = tool in self.names or tool.startswith(self.prefixes)
+        name = tool.casefold() if self.kind == "denied" else tool
+        is_listed = name in self.names or name.startswith(self.prefixes)
         return is_listed == (self.kind == "allowed")
 
 
@@ -105,8 +110,8 @@ class Policy:
         return self.approvals is None and ALL_TOOLS in self.rules
 
     def allows(self, tool: str) -> bool:
-        """Whether a rule allows a tool of that name."""
-        return any(rule.allows(tool) for rule in self.rules)
+        """Whether a rule allows a tool of that name, and it is one: others might take a denied name out of it."""
+        return is_name(tool) and any(rule.allows(tool) for rule in self.rules)
 
     def refusal_of(self, message: Message) -> ForbiddenError | None:
         """Return why a message does not reach the server; None where it may.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,6 +59,19 @@ def test_rules_are_read_once_until_they_change(trust: InboundTrust) -> None:
     assert in_loop(rules) is first
     trust.save()
     assert in_loop(rules) is not first
+
+
+@requirement("T-03")
+def test_a_server_that_gets_another_name_takes_no_tokens_for_the_old_one(trust: InboundTrust) -> None:
+    async def audience(slug: str) -> str:
+        server = await find_server(slug)
+        assert server is not None
+        return (await trust_of(server)).audience
+
+    InboundTrust.objects.update(audience="")
+    assert in_loop(partial(audience, "notes")).endswith("/mcp/notes")
+    McpServer.objects.filter(slug="notes").update(slug="memos")
+    assert in_loop(partial(audience, "memos")).endswith("/mcp/memos")
 
 
 @requirement("D-02")

@@ -12,6 +12,7 @@ from pytest_django import Settings
 
 from audit.models import AuditRecord
 from connections.models import McpServer
+from gateway import definitions
 from gateway.approvals import approve, forget
 from gateway.definitions import MOST_WORDINGS, DefinitionWatch, digest_of
 from gateway.models import PolicyVersion, ServerPolicy, ToolDefinition
@@ -165,6 +166,13 @@ def test_other_processes_notice(server: McpServer, administrator: User, now: dat
 def test_a_tool_that_never_says_the_same_fills_no_table(server: McpServer) -> None:
     _list(server, *({**SEARCH, "description": f"{number}"} for number in range(MOST_WORDINGS * 2)))
     assert ToolDefinition.objects.count() == MOST_WORDINGS
+
+
+def test_a_server_that_makes_up_new_tools_fills_no_table(server: McpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definitions, "MOST_OF_A_SERVER", 50)
+    for turn in range(10):
+        _list(server, *({**SEARCH, "name": f"tool-{turn}-{number}"} for number in range(20)))
+    assert ToolDefinition.objects.count() == 40
 
 
 @pytest.mark.parametrize("text", ["nul \0", "half \ud83d a character", "whole 😀"])

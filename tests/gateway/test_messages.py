@@ -80,6 +80,7 @@ def test_legacy_messages_of_each_kind_are_read(document: dict[str, Any], kind: s
         {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "METHOD": "tools/call"},
         {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "param\u017f": {}},
         {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a", "Name": "b"}},
+        {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a", "arguments": {}, "Arguments": {}}},
         {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_META": {}}},
         "ping", 5, None, True,
     ],

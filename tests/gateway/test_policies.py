@@ -54,7 +54,9 @@ def _may(policy: Policy, *tools: str) -> list[bool]:
         ("allowed", ("read_*",), [False, True, True, False]),
         ("allowed", ("*",), [True, True, True, True]),
         ("allowed", (), [False, False, False, False]),
-        ("denied", ("search", "read_*"), [False, False, False, True]),
+        ("denied", ("search", "read_*"), [False, False, False, False]),
+        ("denied", ("SEARCH", "Read_*"), [False, False, False, False]),
+        ("denied", ("read",), [True, True, True, True]),
         ("denied", (), [True, True, True, True]),
     ],
 )
@@ -80,6 +82,14 @@ def test_a_tool_that_is_not_allowed_looks_like_one_that_does_not_exist(server: M
     )  # fmt: skip
     assert policy.refusal_of(message_of("tools/list")) is None
     assert policy.refusal_of(message_of("prompts/get", name="delete")) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["delete ", " delete", "Delete", "DELETE", "delete\u200b", "\uff44elete", "delete\0", ""]
+)
+def test_a_server_that_reads_names_leniently_hears_no_denied_one(server: McpServer, alice: User, name: str) -> None:
+    ServerPolicy.objects.create(server=server, tools=DENIED, tool_patterns="delete")
+    assert policy_of(server, alice).refusal_of(message_of(name=name)) is not None
 
 
 def test_a_call_that_waits_for_no_answer_is_refused_by_its_status(server: McpServer, alice: User) -> None:
