@@ -59,7 +59,8 @@ class UnderWay:
     def stop(self, why: Exception) -> None:
         """Let whoever works on it get `why` in place of what they wait for."""
         if self._why is None and self._task is not None:
-            self._why = why
+            # Who has not read what was sent does not read an end either: nobody waits for that.
+            self._why = ClientGoneError() if self.is_sending else why
             self._task.cancel()
 
     def look(self, now: float, *, limits: GatewayConfiguration) -> None:

@@ -338,3 +338,19 @@ async def test_who_is_slow_to_say_whether_a_stream_may_stay_open_delays_no_other
     await rights.close()
     assert asked.count("slow") == 1
     assert "slow" not in stopped
+
+
+@limits(rights_seconds=0.05, reading_seconds=100)
+@requirement("G13", "G14")
+async def test_a_right_that_ends_is_not_waited_for_where_the_client_reads_nothing(front: Front) -> None:
+    more = asyncio.Event()
+    front.upstream.behave = streams(EVENT, more.wait, EVENT, never)
+    client = open_stream(front, "listen")
+    await client.start()
+    await client.piece()
+    client.stop_reading()
+    more.set()
+    await until(lambda: any(one.is_sending for one in front.gateway._watch.streams()))
+    front.rights.clear()
+    await asyncio.wait_for(client.task, 5)
+    assert not (await client.end()).is_whole
