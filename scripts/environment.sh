@@ -37,7 +37,8 @@ venv() {
   echo "Installing the packages of $lock …"
   # One package comes as source only; it is built with the backend that we locked.
   .venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
-  .venv/bin/pip install -q --disable-pip-version-check --require-hashes --no-build-isolation -r "$lock"
+  # The lock is the whole tree; pip itself would look for a hash of what one package wants with an extra.
+  .venv/bin/pip install -q --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r "$lock"
   sha256sum <"$lock" >".venv/.$lock"
 }
 
