@@ -16,29 +16,29 @@ import structlog
 from audit.correlation import begin_correlation, growing_id
 from oauthflow.egress.relay_client import RelayClient
 
-from .answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
 from .callers.bearer import refuse_token_in_query
 from .callers.caller import Caller
 from .callers.identify import identify
-from .challenges import ChallengeError, challenge_answer
+from .calls.judge import Judging
 from .conf import gateway_configuration
-from .edited_events import Edit
-from .exchange import ClientGoneError, Exchange, RawHeader, Receive, Send
-from .forwarding import Call, Forwarding
-from .judging import Judging
+from .endpoint.answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
+from .endpoint.challenges import ChallengeError, challenge_answer
+from .endpoint.exchange import ClientGoneError, Exchange, RawHeader, Receive, Send
+from .endpoint.metadata import metadata_answer, metadata_url
+from .endpoint.origins import METHODS, allowing, preflight_answer, require_host, require_origin
+from .endpoint.paths import Endpoint, read_path
+from .forwarding.edited_events import Edit
+from .forwarding.forward import Call, Forwarding
 from .messages import Era, Message, RefusedMessageError, check_headers_without_body, error_body, read_message
-from .metadata import metadata_answer, metadata_url
-from .needs_person import Asking, answer_needs_person, opens_links
-from .origins import METHODS, allowing, preflight_answer, require_host, require_origin
-from .paths import Endpoint, read_path
-from .places import Places
+from .person_needed.answer import Asking, answer_needs_person, opens_links
+from .person_needed.request_state import Bound, may_ask, redeemed, wrapping
 from .policies.policy import Policy
-from .request_state import Bound, may_ask, redeemed, wrapping
-from .rights import Rights
-from .session_headers import SessionHeaders
-from .sessions import Sessions
-from .targets import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target, holds
-from .watch import StreamEndedError, Watch
+from .sessions.bound import Sessions
+from .sessions.headers import SessionHeaders
+from .streams.places import Places
+from .streams.rights import Rights
+from .streams.watch import StreamEndedError, Watch
+from .targets.find import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target, holds
 
 _METHODS: Final = frozenset({"POST", "GET", "DELETE"})
 _STATE: Final = b'"requestState"'

@@ -57,7 +57,7 @@ def build_gateway() -> Application:
 def _with_gateway(otherwise: Application, *, parts: list[Part], streams: EventStreams | None) -> Application:
     """The gateway comes first: it bounds bodies itself, and nothing stands between it and its clients."""
     from gateway.application import Gateway
-    from gateway.paths import METADATA_PREFIX, PREFIX
+    from gateway.endpoint.paths import METADATA_PREFIX, PREFIX
 
     gateway = Gateway(headers_of=partial(answer_headers, path=PREFIX), answered=count_gateway)
     root = _by_prefix(dict.fromkeys((PREFIX, METADATA_PREFIX), gateway), otherwise=otherwise)

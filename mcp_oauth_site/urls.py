@@ -17,7 +17,7 @@ _authorization_server = (
     if apps.is_installed("authserver")
     else []
 )
-_gateway = [path("", include("gateway.urls"))] if apps.is_installed("gateway") else []
+_gateway = [path("", include("gateway.pages.urls"))] if apps.is_installed("gateway") else []
 
 urlpatterns = [
     *_authorization_server,

@@ -22,7 +22,7 @@ from django.utils.safestring import SafeString
 from audit.look_only import LookOnlyAdmin, badge, moment, nothing
 from connections.admin.dashboard import Matter, tell_of_matters
 
-from ..approvals import MAY_APPROVE, approve, forget
+from ..definitions.approve import MAY_APPROVE, approve, forget
 from ..models import ToolDefinition
 
 _WAITING: Final = ToolDefinition.State.WAITING

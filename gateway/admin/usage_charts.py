@@ -13,8 +13,8 @@ from django.db.models import QuerySet, Sum
 
 from oauthflow.acting_programs import names_of_programs
 
+from ..calls.usage_counts import CLASSES_MS
 from ..models import Outcome, Usage
-from ..usage_counts import CLASSES_MS
 
 GROUPS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "answered": ("good", frozenset({Outcome.OK.value})),

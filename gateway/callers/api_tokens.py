@@ -11,8 +11,8 @@ from typing import Any, Final
 from connections.last_use import note_use
 from connections.models import ApiToken
 from connections.models.api_token import ApiScope, hash_api_token
-from gateway.challenges import InsufficientScopeError, InvalidTokenError
-from gateway.targets import TARGETS
+from gateway.endpoint.challenges import InsufficientScopeError, InvalidTokenError
+from gateway.targets.find import TARGETS
 from oauthflow.hot_path.questions import as_moment, as_uuid
 
 from .caller import Caller, StillGood

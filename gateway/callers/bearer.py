@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
-from gateway.challenges import InvalidRequestError, NoTokenError
+from gateway.endpoint.challenges import InvalidRequestError, NoTokenError
 
 LONGEST_TOKEN: Final = 16_384
 """Characters; more is no token of anybody's."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.challenges import InvalidTokenError
+from gateway.endpoint.challenges import InvalidTokenError
 
 CLOCK_SKEW_SECONDS: Final = 10
 _ISSUED_AHEAD_SECONDS: Final = 60

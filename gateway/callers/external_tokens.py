@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway.challenges import InvalidTokenError
+from gateway.endpoint.challenges import InvalidTokenError
 
 from .claims import ExternalToken
 from .introspected_token import introspect, read_introspection

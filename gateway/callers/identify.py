@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from authserver import tokens
 from connections.models.api_token import PREFIX
-from gateway.answers import FailedError
-from gateway.challenges import ChallengeError, InsufficientScopeError, InvalidTokenError
-from gateway.targets import TARGETS, find_server
+from gateway.endpoint.answers import FailedError
+from gateway.endpoint.challenges import ChallengeError, InsufficientScopeError, InvalidTokenError
+from gateway.targets.find import TARGETS, find_server
 
 from .api_tokens import caller_of_api_token
 from .bearer import bearer_token
@@ -21,7 +21,7 @@ from .statements import RIGHT
 from .trusts import Trust, trust_of
 
 if TYPE_CHECKING:
-    from gateway.targets import ServerRow
+    from gateway.targets.find import ServerRow
 
 _NOBODY: Final = "The access token stands for nobody who may be here."
 

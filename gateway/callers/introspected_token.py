@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from gateway.challenges import InvalidTokenError
+from gateway.endpoint.challenges import InvalidTokenError
 from oauthflow.egress import Egress
 from oauthflow.protocol.client_auth import BASIC, ClientCredentials, authenticate
 from oauthflow.protocol.errors import MalformedResponseError, TransportError

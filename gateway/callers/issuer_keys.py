@@ -16,7 +16,7 @@ from typing import Any, Final
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
-from gateway.challenges import InvalidTokenError
+from gateway.endpoint.challenges import InvalidTokenError
 from oauthflow.egress import Egress
 from oauthflow.protocol.discovery import authorization_server_urls, read_authorization_server_metadata
 from oauthflow.protocol.errors import DiscoveryError, FlowError, MalformedResponseError

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from gateway.answers import BusyError
+from gateway.endpoint.answers import BusyError
 from oauthflow.protocol.errors import FlowError, MalformedResponseError
 
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import User
 
 from connections.models import IdentityProvider
-from gateway.targets import TARGETS
+from gateway.targets.find import TARGETS
 
 from .claims import ExternalToken
 from .trusts import Person, Trust

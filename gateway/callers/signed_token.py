@@ -16,7 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from gateway.challenges import InvalidTokenError
+from gateway.endpoint.challenges import InvalidTokenError
 from oauthflow.protocol.errors import MalformedResponseError
 from oauthflow.protocol.json_documents import parse_json_object
 

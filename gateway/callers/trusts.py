@@ -12,12 +12,12 @@ from django.conf import settings
 
 from authserver.resources import GATEWAY_SCOPE, gateway_resource
 from gateway.models import InboundTrust
-from gateway.targets import TARGETS
+from gateway.targets.find import TARGETS
 from oauthflow.protocol.scopes import parse_scope
 from oauthflow.protocol.secret import Secret
 
 if TYPE_CHECKING:
-    from gateway.targets import ServerRow
+    from gateway.targets.find import ServerRow
 
 Kind = InboundTrust.Kind
 Person = InboundTrust.Person

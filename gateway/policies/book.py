@@ -20,7 +20,7 @@ from .policy import ALL_TOOLS, Approvals, Limits, Policy, ToolRule
 
 if TYPE_CHECKING:
     from ..callers.caller import Caller
-    from ..targets import ServerRow
+    from ..targets.find import ServerRow
 
 _ASKED_SECONDS: Final = 0.5
 _MOST_PEOPLE: Final = 10_000

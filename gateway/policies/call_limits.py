@@ -12,7 +12,7 @@ import structlog
 from django.conf import settings
 from redis.exceptions import RedisError
 
-from ..answers import BusyError
+from ..endpoint.answers import BusyError
 
 _MOST_BUCKETS: Final = 50_000
 _WAIT_SECONDS: Final = 0.5

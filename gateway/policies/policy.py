@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..definitions import is_name
+from ..definitions.compare import is_name
 from ..messages.message import INVALID_PARAMS, Message, RefusedMessageError
 
 _SHOWN_CHARACTERS: Final = 128

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from ..answers import FailedError
-from ..definitions import DefinitionWatch, digest_of, with_names
-from ..edited_events import Edit
+from ..definitions.compare import DefinitionWatch, digest_of, with_names
+from ..endpoint.answers import FailedError
+from ..forwarding.edited_events import Edit
 from ..messages.strict_json import DEEPEST, is_deeper
 from .policy import Policy
 

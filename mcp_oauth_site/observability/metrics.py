@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from prometheus_client import Counter, Histogram
 
 if TYPE_CHECKING:
-    from gateway.calls import NotedCall
+    from gateway.calls.record import NotedCall
 
 _MOST_ISSUERS: Final = 200
 _MOST_SERVERS: Final = 200

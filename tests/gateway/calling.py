@@ -15,7 +15,7 @@ from gateway.callers.external_tokens import EXTERNAL_TOKENS
 from gateway.callers.identify import identify
 from gateway.callers.issuer_keys import KEYS
 from gateway.callers.issuer_requests import REQUESTS
-from gateway.targets import TARGETS, find_server
+from gateway.targets.find import TARGETS, find_server
 
 Result = TypeVar("Result")
 

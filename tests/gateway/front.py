@@ -15,17 +15,21 @@ from uuid import UUID
 import pytest
 from pytest_django import Settings
 
-from gateway import application, calls, definitions, forwarding, watch
-from gateway.answers import BusyError
+from gateway import application
 from gateway.application import Gateway
 from gateway.callers.caller import Caller
-from gateway.calls import NotedCall
-from gateway.challenges import InvalidTokenError, NoTokenError
-from gateway.credentials import Credentials
+from gateway.calls import record as calls
+from gateway.calls.record import NotedCall
+from gateway.definitions import compare as definitions
+from gateway.endpoint.answers import BusyError
+from gateway.endpoint.challenges import InvalidTokenError, NoTokenError
+from gateway.forwarding import forward as forwarding
 from gateway.policies.book import PolicyBook
 from gateway.policies.policy import Policy
-from gateway.target import ServerRow, Target
-from gateway.targets import TARGETS, NeedsPersonError, Reason
+from gateway.streams import watch
+from gateway.targets.credentials import Credentials
+from gateway.targets.find import TARGETS, NeedsPersonError, Reason
+from gateway.targets.target import ServerRow, Target
 from mcp_oauth_site.answer_headers import answer_headers
 
 from .upstream import Upstream, serving

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from connections.models import Connection, McpServer, TokenSet
 from gateway.callers.caller import Caller
-from gateway.targets import NeedsPersonError, NotServedError, Target, Targets
+from gateway.targets.find import NeedsPersonError, NotServedError, Target, Targets
 from oauthflow.flows.complete_authorization import complete_authorization
 from tests.fakes.world import World
 from tests.oauthflow.asgi_calls import in_database

@@ -20,10 +20,10 @@ from gateway.callers.issuer_keys import KEYS
 from gateway.callers.issuer_requests import REQUESTS, IssuerUnavailableError
 from gateway.callers.signed_token import read_signed_token
 from gateway.callers.trusts import Trust, trust_of
-from gateway.challenges import InsufficientScopeError, InvalidTokenError
-from gateway.metadata import metadata_answer
+from gateway.endpoint.challenges import InsufficientScopeError, InvalidTokenError
+from gateway.endpoint.metadata import metadata_answer
 from gateway.models import InboundTrust
-from gateway.targets import find_server
+from gateway.targets.find import find_server
 from tests.authserver.grants import make_client, make_consent, make_family, mint, notes, nothing_remembered
 from tests.fakes.internet import Answer, Call, FakeInternet
 from tests.requirements import requirement

@@ -16,7 +16,7 @@ from authserver.revoked import REVOKED
 from connections.api_tokens import issue_api_token, revoke_api_token
 from connections.models import ApiToken, McpServer
 from gateway.callers.bearer import refuse_token_in_query
-from gateway.challenges import (
+from gateway.endpoint.challenges import (
     ChallengeError,
     InsufficientScopeError,
     InvalidRequestError,

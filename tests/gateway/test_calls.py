@@ -15,14 +15,14 @@ from django.test.utils import CaptureQueriesContext
 from audit.models import AuditRecord
 from audit.record import ALLOWED_DETAILS
 from connections.models import McpServer
-from gateway import calls
-from gateway.arguments import MOST_BYTES, kept_arguments
-from gateway.calls import CallRecorder, NotedCall, begin_calls
+from gateway.calls import record as calls
+from gateway.calls.arguments import MOST_BYTES, kept_arguments
+from gateway.calls.outcome import AnswerEnd
+from gateway.calls.record import CallRecorder, NotedCall, begin_calls
+from gateway.calls.usage_counts import CLASSES_MS, Names, class_of
 from gateway.models import CallArguments, Outcome, Usage
-from gateway.outcome import AnswerEnd
 from gateway.policies.policy import Policy
 from gateway.signals import CALLS_NOTED
-from gateway.usage_counts import CLASSES_MS, Names, class_of
 from tests.gateway.policy_stage import caller_of, make_server, message_of, row_of
 
 pytestmark = pytest.mark.django_db

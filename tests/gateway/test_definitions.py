@@ -12,9 +12,9 @@ from pytest_django import Settings
 
 from audit.models import AuditRecord
 from connections.models import McpServer
-from gateway import definitions
-from gateway.approvals import approve, forget
-from gateway.definitions import MOST_WORDINGS, DefinitionWatch, digest_of
+from gateway.definitions import compare as definitions
+from gateway.definitions.approve import approve, forget
+from gateway.definitions.compare import MOST_WORDINGS, DefinitionWatch, digest_of
 from gateway.models import PolicyVersion, ServerPolicy, ToolDefinition
 from oauthflow.flows.mail.send_notices import send_notices
 from oauthflow.models import Notice
@@ -40,7 +40,7 @@ def judge(settings: Settings) -> User:
 
 
 def _list(server: McpServer, *tools: object, watch: DefinitionWatch | None = None) -> None:
-    from gateway.definitions import _List
+    from gateway.definitions.compare import _List
 
     (watch or DefinitionWatch())._look([_List(server.pk, tools)])
 

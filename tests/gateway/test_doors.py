@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_django import Settings
 
-from gateway.exchange import Exchange
+from gateway.endpoint.exchange import Exchange
 from tests.requirements import requirement
 
 from .front import LEGACY, MODERN, Front, legacy_call, modern_call

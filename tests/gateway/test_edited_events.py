@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.edited_events import EditedEvents
+from gateway.forwarding.edited_events import EditedEvents
 from tests.requirements import requirement
 
 

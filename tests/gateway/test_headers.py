@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.answers import BadRequestError
-from gateway.headers import Headers
+from gateway.endpoint.answers import BadRequestError
+from gateway.forwarding.headers import Headers
 from tests.requirements import requirement
 
 SECRETS = (

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from gateway.callers.issuer_requests import IssuerUnavailableError
-from gateway.challenges import InsufficientScopeError, InvalidTokenError
+from gateway.endpoint.challenges import InsufficientScopeError, InvalidTokenError
 from gateway.models import InboundTrust
 from tests.authserver.grants import notes, nothing_remembered
 from tests.fakes.internet import Answer, FakeInternet

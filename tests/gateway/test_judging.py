@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.person_needed import NeedsPersonError, Reason
+from gateway.person_needed.reasons import NeedsPersonError, Reason
 from gateway.policies.policy import Limits, Policy, ToolRule
 from tests.requirements import requirement
 
@@ -177,7 +177,7 @@ async def test_notifications_are_not_noted(front: Front) -> None:
 
 
 async def test_where_records_are_far_behind_no_call_begins(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.calls.CallRecorder.has_room", False)
+    monkeypatch.setattr("gateway.calls.record.CallRecorder.has_room", False)
     answer = await front.ask(modern_call(), MODERN)
     assert (answer.status, answer.header("retry-after"), front.upstream.seen) == (503, "1", [])
 

@@ -11,8 +11,8 @@ from django.contrib.auth.models import Group, User
 
 from audit.correlation import begin_correlation
 from audit.models import AuditRecord
-from gateway.exchange import Exchange
-from gateway.judging import Judging
+from gateway.calls.judge import Judging
+from gateway.endpoint.exchange import Exchange
 from gateway.messages import Message
 from gateway.models import CallArguments, GroupPolicy, ServerPolicy, ToolDefinition, Usage
 from gateway.policies.policy import ForbiddenError

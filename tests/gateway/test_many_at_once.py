@@ -16,8 +16,8 @@ from django.contrib.auth.models import User
 from pytest_django import Settings
 
 from connections.models import TokenSet
-from gateway import watch
 from gateway.application import Gateway
+from gateway.streams import watch
 from tests.fakes.world import World
 from tests.requirements import requirement
 

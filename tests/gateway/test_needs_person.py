@@ -20,12 +20,12 @@ from pytest_django import Settings
 
 from audit.models import AuditRecord
 from connections.models import Connection, McpServer
-from gateway.answers import Answer
+from gateway.endpoint.answers import Answer
 from gateway.messages import Message
-from gateway.needs_person import Asking, answer_needs_person, opens_links
-from gateway.person_needed import NeedsPersonError, Reason
-from gateway.statements import StoredServer
-from gateway.target import ServerRow, server_row
+from gateway.person_needed.answer import Asking, answer_needs_person, opens_links
+from gateway.person_needed.reasons import NeedsPersonError, Reason
+from gateway.targets.statements import StoredServer
+from gateway.targets.target import ServerRow, server_row
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.models import AuthorizationRequest
 from tests.fakes.internet import Answer as Said

@@ -14,7 +14,7 @@ from django.test import Client
 
 from connections.models import McpServer
 from gateway.models import InboundTrust
-from gateway.snippets import Snippet, snippets
+from gateway.pages.snippets import Snippet, snippets
 
 URL = "https://mcp.example.com/mcp/notes"
 

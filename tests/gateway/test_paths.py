@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.paths import read_path
+from gateway.endpoint.paths import read_path
 from tests.requirements import requirement
 
 STRANGE = (

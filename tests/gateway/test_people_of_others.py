@@ -12,7 +12,7 @@ from connections.models import IdentityProvider
 from gateway.callers import people
 from gateway.callers.external_tokens import EXTERNAL_TOKENS
 from gateway.callers.issuer_requests import REQUESTS
-from gateway.challenges import InsufficientScopeError, InvalidTokenError
+from gateway.endpoint.challenges import InsufficientScopeError, InvalidTokenError
 from gateway.models import InboundTrust
 from tests.authserver.grants import notes, nothing_remembered
 from tests.requirements import requirement

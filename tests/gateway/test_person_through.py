@@ -17,10 +17,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from connections.models import Connection, McpServer, TokenSet
-from gateway import needs_person
-from gateway.links import Link
-from gateway.person_needed import NeedsPersonError
-from gateway.targets import TARGETS
+from gateway.person_needed import answer as needs_person
+from gateway.person_needed.links import Link
+from gateway.person_needed.reasons import NeedsPersonError
+from gateway.targets.find import TARGETS
 from oauthflow.egress import proofs
 from oauthflow.models import AuthorizationRequest
 from tests.fakes.internet import Answer, Call

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from pytest_django import Settings
 
-from gateway.answers import BusyError
+from gateway.endpoint.answers import BusyError
 from gateway.policies.call_limits import Buckets, CallLimits
 from tests.gateway.policy_stage import until
 from tests.product import free_port

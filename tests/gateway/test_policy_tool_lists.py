@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.answers import FailedError
-from gateway.definitions import DefinitionWatch, digest_of
-from gateway.edited_events import Edit, EditedEvents
+from gateway.definitions.compare import DefinitionWatch, digest_of
+from gateway.endpoint.answers import FailedError
+from gateway.forwarding.edited_events import Edit, EditedEvents
 from gateway.policies.policy import Approvals, Policy, ToolRule
 from gateway.policies.tool_list import list_edit
 from tests.gateway.policy_stage import batch_of, message_of

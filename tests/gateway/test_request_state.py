@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 
-from gateway import request_state
 from gateway.messages import Message, RefusedMessageError
-from gateway.request_state import Bound, Reopened, may_ask, redeem, reopened, state_to_connect, wrapping
-from gateway.target import ServerRow
+from gateway.person_needed import request_state
+from gateway.person_needed.request_state import Bound, Reopened, may_ask, redeem, reopened, state_to_connect, wrapping
+from gateway.targets.target import ServerRow
 from tests.requirements import requirement
 
 from .posted import META, call, modern_headers, read

@@ -15,12 +15,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from gateway import sessions as module
 from gateway.callers.caller import Caller
 from gateway.conf import GatewayConfiguration
 from gateway.models import LegacySession
-from gateway.sessions import Sessions
-from gateway.targets import Target
+from gateway.sessions import bound as module
+from gateway.sessions.bound import Sessions
+from gateway.targets.find import Target
 from gateway.tasks import forget_idle_sessions
 from oauthflow.hot_path.threads import Threads
 from tests.fakes.world import World

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from gateway.callers.claims import ExternalToken
 from gateway.callers.signed_token import ALGORITHMS, SignatureRules, has_ended, read_signed_token, signed_key_id
-from gateway.challenges import InvalidTokenError
+from gateway.endpoint.challenges import InvalidTokenError
 from tests.fakes.internet import FakeInternet
 from tests.requirements import requirement
 

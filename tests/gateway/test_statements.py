@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from gateway.statements import TARGET
+from gateway.targets.statements import TARGET
 
 
 @pytest.mark.django_db

@@ -14,12 +14,12 @@ import pytest_asyncio
 from aiohttp import web
 from pytest_django import Settings
 
-from gateway.answers import BusyError
 from gateway.conf import GatewayConfiguration
-from gateway.exchange import Exchange
-from gateway.rights import Rights
-from gateway.targets import NeedsPersonError, Reason
-from gateway.watch import StreamEndedError, UnderWay
+from gateway.endpoint.answers import BusyError
+from gateway.endpoint.exchange import Exchange
+from gateway.streams.rights import Rights
+from gateway.streams.watch import StreamEndedError, UnderWay
+from gateway.targets.find import NeedsPersonError, Reason
 from tests.requirements import requirement
 
 from .front import LEGACY, MODERN, Client, Front, legacy_call, modern_call, standing

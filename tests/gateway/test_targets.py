@@ -18,8 +18,8 @@ from django.utils import timezone
 from connections.models import Connection, McpServer, ServerDiscovery, TokenSet
 from connections.sealing import Ciphertext
 from connections.services import default_connection
-from gateway.statements import SERVER, TARGET, StoredGrant, StoredServer
-from gateway.targets import NotServedError, Targets
+from gateway.targets.find import NotServedError, Targets
+from gateway.targets.statements import SERVER, TARGET, StoredGrant, StoredServer
 from oauthflow.flows.revoke import revoke_connection
 from oauthflow.protocol.secret import Secret
 from tests.fakes.world import World
@@ -315,7 +315,7 @@ def test_whoever_waits_for_a_sign_in_service_keeps_nobody_from_the_database(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered = threading.Event()
-    monkeypatch.setattr("gateway.targets.find_access", lambda asked: answered.wait(20))
+    monkeypatch.setattr("gateway.targets.find.find_access", lambda asked: answered.wait(20))
     stage.tokens(access_token_sealed="")
 
     async def step(targets: Targets, before: list[Found]) -> None:

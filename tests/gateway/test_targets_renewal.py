@@ -12,8 +12,8 @@ from django.contrib.auth.models import User
 
 from audit.models import AuditRecord
 from connections.models import Connection, McpServer
-from gateway.answers import BusyError
-from gateway.targets import NeedsPersonError, Targets
+from gateway.endpoint.answers import BusyError
+from gateway.targets.find import NeedsPersonError, Targets
 from oauthflow.egress import proofs
 from oauthflow.protocol.secret import Secret
 from tests.fakes.internet import Answer, Call

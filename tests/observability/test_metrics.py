@@ -22,9 +22,9 @@ from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 from audit.events import AuditEvent
 from audit.record import record
 from connections.models import Connection, McpServer, TokenSet
-from gateway.calls import NotedCall
+from gateway.calls.outcome import AnswerEnd
+from gateway.calls.record import NotedCall
 from gateway.models import Outcome
-from gateway.outcome import AnswerEnd
 from gateway.signals import CALLS_NOTED
 from mcp_oauth_site.observability import listener, metrics, state
 from mcp_oauth_site.observability.folders import claim_folder

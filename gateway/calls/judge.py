@@ -1,0 +1,122 @@
+"""A request is held against the policy of its server on its way in, and noted on its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from audit.correlation import correlation_id
+
+from ..callers.caller import Caller
+from ..definitions.compare import DefinitionWatch
+from ..endpoint.answers import BusyError, FailedError
+from ..endpoint.exchange import ClientGoneError, Exchange
+from ..forwarding.edited_events import Edit
+from ..messages import Era, Message, RefusedMessageError
+from ..messages.message import HEADER_MISMATCH, INVALID_REQUEST
+from ..messages.parameter_headers import parameter_disagreement
+from ..models import Outcome
+from ..person_needed.reasons import NeedsPersonError
+from ..policies.book import PolicyBook
+from ..policies.call_limits import CallLimits
+from ..policies.policy import ForbiddenError, Policy
+from ..policies.tool_list import list_edit
+from ..targets.target import ServerRow
+from .record import CallRecorder, begin_calls
+
+Forward = Callable[[Policy, Edit | None], Awaitable[None]]
+_End = tuple[Outcome | None, int, int]  # as `NotedCall.end` takes it
+# The first that fits.
+_OUTCOMES: Final = (
+    (ForbiddenError, Outcome.FORBIDDEN), (BusyError, Outcome.OVER_LIMIT), (NeedsPersonError, Outcome.NEEDS_PERSON),
+    (ClientGoneError, Outcome.CANCELLED), (RefusedMessageError, Outcome.RPC_ERROR), (Exception, Outcome.UPSTREAM_ERROR),
+)  # fmt: skip
+_BEHIND: Final = "Calls cannot be recorded fast enough at the moment. Try again in a while."
+
+
+class Judging:
+    """All that policies need. `open` it in the event loop whose requests it judges, and `close` it there."""
+
+    def __init__(self) -> None:
+        self._book, self._limits = PolicyBook(), CallLimits()
+        self._definitions, self._recorder = DefinitionWatch(), CallRecorder()
+        self._parts = (self._book, self._limits, self._definitions, self._recorder)
+
+    async def open(self) -> None:
+        """Begin."""
+        for part in self._parts:
+            await part.open()
+
+    async def close(self) -> None:
+        """Finish what waits, and end."""
+        for part in self._parts:
+            await part.close()
+
+    async def judge(
+        self, exchange: Exchange, message: Message | None, *, caller: Caller, server: ServerRow, forward: Forward
+    ) -> None:
+        """Let a request through, or refuse it; note how it ended.
+
+        Args:
+            exchange: With the client.
+            message: None for GET and DELETE, which are not noted.
+            caller: Whose rights and limits hold.
+            server: Whose policy.
+            forward: Does the rest, with what has to see each JSON message of the answer.
+
+        Raises:
+            ForbiddenError: The policy does not allow it; the server does not see it.
+            BusyError: Over a limit; nor then.
+            Exception: What `forward` raises.
+        """
+        policy = await self._book.policy_for(server, caller=caller)
+        calls = begin_calls(message, server=server, caller=caller, policy=policy, correlation_id=correlation_id())
+        if calls:
+            exchange.seen = calls[0].answer.feed
+        ended: _End = (Outcome.CANCELLED, 0, 0)
+        try:
+            await self._admit(exchange, message, policy=policy, caller=caller, server=server)
+            edit = list_edit(message, server_id=server.id, policy=policy, watch=self._definitions)
+            await forward(policy, edit)
+            ended = (None, exchange.status, 0)
+        except Exception as error:
+            ended = _end_of(error, exchange)
+            raise
+        finally:
+            outcome, status, code = ended
+            for call in calls:
+                call.connection = str(exchange.connection_id or "")
+                call.end(outcome, status=status, code=code)
+                self._recorder.record(call)
+
+    async def _admit(
+        self, exchange: Exchange, message: Message | None, *, policy: Policy, caller: Caller, server: ServerRow
+    ) -> None:
+        if not self._recorder.has_room:
+            raise BusyError(503, _BEHIND, wait_seconds=1)
+        if exchange.method != "DELETE" and (message is None or message.kind != "response"):
+            requests = len(message.members) if message is not None else 1
+            a_minute = policy.limits.calls_per_minute
+            await self._limits.take(server.id, caller.user_id, calls_per_minute=a_minute, requests=requests)
+        if message is not None:
+            most = policy.limits.request_bytes
+            if most is not None and len(message.body) > most:
+                words = f"The message is longer than {most} bytes."
+                raise ForbiddenError(INVALID_REQUEST, words, status=413, id=message.id)
+            self._require_agreement(exchange, message, server=server)
+            if refusal := policy.refusal_of(message):
+                raise refusal
+
+    def _require_agreement(self, exchange: Exchange, message: Message, *, server: ServerRow) -> None:
+        """Refuse headers for arguments that say something else than the arguments. G-07."""
+        if message.era is not Era.MODERN or message.method != "tools/call":
+            return
+        described = self._definitions.parameter_headers(server.id, message.name)
+        if problem := parameter_disagreement(exchange.headers, described, message.params.get("arguments")):
+            raise RefusedMessageError(HEADER_MISMATCH, problem, id=message.id)
+
+
+def _end_of(error: Exception, exchange: Exchange) -> _End:
+    outcome = next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
+    status = error.status if isinstance(error, FailedError | RefusedMessageError) else exchange.status
+    return outcome, status, error.code if isinstance(error, RefusedMessageError) else 0

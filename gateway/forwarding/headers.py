@@ -1,0 +1,83 @@
+"""Which headers go on to a server: a list of what may. G-04, G-06, G-11; security notes G01, G04."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from ..endpoint.answers import BadRequestError
+
+_MCP: Final = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name"})
+_FORWARDED: Final = _MCP | {b"accept", b"content-type"}
+_RESUMABLE: Final = _FORWARDED | {b"last-event-id"}
+_PARAMETER: Final = b"mcp-param-"
+_PRINTABLE: Final = re.compile(rb"[\t\x20-\x7e]*")
+_AT_MOST_ONCE: Final = _MCP | {
+    b"mcp-session-id",
+    b"last-event-id",
+    b"host",
+    b"origin",
+    b"content-type",
+    b"content-length",
+}
+# A front server or framework that takes "_" for "-" would read these as what they resemble.
+_RESEMBLED: Final = _AT_MOST_ONCE | {
+    b"authorization", b"cookie", b"connection", b"transfer-encoding", b"proxy-authorization", b"forwarded",
+    b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip", b"dpop",
+}  # fmt: skip
+
+
+class Headers:
+    """The headers of a request, in lower case as the server gives them."""
+
+    __slots__ = ("_all", "_first")
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._all = list(raw)
+        self._first: dict[bytes, bytes] = {}
+        for name, value in self._all:
+            self._first.setdefault(name, value)
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the first value of a header, or None."""
+        return self._first.get(name)
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Return every value of a header."""
+        return [value for found, value in self._all if found == name]
+
+    def require_clear(self) -> None:
+        """Refuse headers that another server on the way might read differently.
+
+        Raises:
+            BadRequestError: One that counts once stands twice, or an underscore makes one look like another.
+
+        Spec: RFC 9112 §6.3; security notes G04.
+        """
+        if len(self._first) != len(self._all) and any(len(self.get_all(name)) > 1 for name in _AT_MOST_ONCE):
+            raise BadRequestError("A header that counts once was sent twice.")
+        for name in self._first:
+            if b"_" in name and _is_disguised(name):
+                raise BadRequestError("A header with an underscore resembles another one.")
+
+    def forwarded(self, *, resumable: bool) -> list[tuple[str, str]]:
+        """Return what the server gets of a client's headers; neither credentials nor sessions are among them.
+
+        Args:
+            resumable: Whether the revision can go on after an event that was seen. G-14.
+
+        Raises:
+            BadRequestError: A value is not printable ASCII. MCP 2026-07-28 encodes all others.
+        """
+        allowed = _RESUMABLE if resumable else _FORWARDED
+        chosen = [header for header in self._all if header[0] in allowed or header[0].startswith(_PARAMETER)]
+        if not _PRINTABLE.fullmatch(b"".join([value for _, value in chosen])):
+            raise BadRequestError("A header has a value that is not printable ASCII.")
+        return [(name.decode("ascii"), value.decode("ascii")) for name, value in chosen]
+
+
+def _is_disguised(name: bytes) -> bool:
+    """An argument of a tool may have an underscore in its name; what stands before it may not."""
+    plain = name.replace(b"_", b"-")
+    return plain in _RESEMBLED or (plain.startswith(_PARAMETER) and not name.startswith(_PARAMETER))

@@ -1,0 +1,105 @@
+"""An answer on its way to the client: as it comes, never unpacked, and no more of it than is good. G-09, G-18.
+
+Spec: security notes G05, G13, G16.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from oauthflow.egress.relay_client import ServerAnswer
+
+from ..conf import GatewayConfiguration
+from ..endpoint.answers import FailedError
+from ..endpoint.exchange import RawHeader
+from ..streams.watch import StreamEndedError, UnderWay, Watch
+from .edited_events import ENDS_OF_EVENT, Edit, EditedEvents
+
+_EVENTS: Final = (b"content-type", b"text/event-stream")
+_UNBUFFERED: Final = (b"x-accel-buffering", b"no")
+
+
+class Relay:
+    """Hands one answer on. `most_bytes` of a document, or of an event that is edited; None: as the gateway has it."""
+
+    def __init__(
+        self,
+        answer: ServerAnswer,
+        *,
+        under_way: UnderWay,
+        watch: Watch,
+        limits: GatewayConfiguration,
+        most_bytes: int | None = None,
+    ) -> None:
+        self._answer, self._under_way, self._watch, self._limits = answer, under_way, watch, limits
+        self._most = most_bytes or limits.answer_bytes
+        self._exchange = under_way.exchange
+
+    async def document(self, headers: list[RawHeader], *, edit: Edit | None) -> None:
+        """Relay a JSON document: in one piece if it is all there.
+
+        Raises:
+            FailedError: 502, it is too long; nothing was sent yet.
+            FlowError: The server broke off.
+        """
+        answer, exchange, most = self._answer, self._exchange, self._most
+        length = answer.header("Content-Length")
+        if length and int(length) > most:
+            raise FailedError(502, "The server's answer is too long.")
+        piece = await answer.read_piece()
+        if edit is not None or answer.is_complete():
+            body = await self._rest(piece)
+            await exchange.whole(answer.status, headers, (edit(body) if edit else None) or body)
+            return
+        await exchange.begin(answer.status, [*headers, (b"content-length", length.encode())] if length else headers)
+        while piece:
+            await exchange.piece(piece)
+            piece = await answer.read_piece()
+            if exchange.sent_bytes > most:
+                return  # without an end, so that nobody takes it for the whole
+        await exchange.finish()
+
+    async def events(self, headers: list[RawHeader], *, edit: Edit | None, only_with: bytes) -> None:
+        """Relay an event stream as it comes, until either side ends it.
+
+        Raises:
+            StreamEndedError: A line of it is too long, or an event that is to be edited.
+            FlowError: The server broke off.
+        """
+        answer, exchange, under_way, watch = self._answer, self._exchange, self._under_way, self._watch
+        under_way.received_at = under_way.sent_at = watch.now
+        under_way.is_stream = True
+        edited = EditedEvents(edit, only_with=only_with) if edit is not None else None
+        line, tail = 0, b""
+        await exchange.begin(answer.status, [_EVENTS, _UNBUFFERED, *headers])
+        while piece := await answer.read_piece():
+            end = piece.rfind(b"\n")
+            if end < 0:
+                end = piece.rfind(b"\r")
+            line = len(piece) - end - 1 if end >= 0 else line + len(piece)
+            if line > self._limits.event_line_bytes:
+                raise StreamEndedError("a line of it is too long")
+            under_way.received_at = watch.now
+            if edited is not None:
+                piece = edited.edited(piece)
+                if edited.held_bytes > self._most:
+                    raise StreamEndedError("an event of it is too long")
+                if not piece:
+                    continue
+            tail = piece[-4:] if len(piece) > 3 else (tail + piece)[-4:]
+            under_way.is_between_events = tail.endswith(ENDS_OF_EVENT)
+            under_way.sent_at = watch.now
+            under_way.is_sending = True
+            await exchange.piece(piece)
+            under_way.is_sending = False
+        await exchange.finish(edited.rest() if edited is not None else b"")
+
+    async def _rest(self, piece: bytes) -> bytes:
+        parts, length = [], 0
+        while piece:
+            parts.append(piece)
+            length += len(piece)
+            if length > self._most:
+                raise FailedError(502, "The server's answer is too long.")
+            piece = await self._answer.read_piece()
+        return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,46 @@
+"""How much one person and one process may have open at once. Security notes G13."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ..endpoint.answers import BusyError
+
+_WAIT_SECONDS: Final = 30
+
+
+class Places:
+    """Counts what is open in this process; for the event loop's thread only."""
+
+    def __init__(self, *, of_a_user: int, of_all: int) -> None:
+        self._of_a_user, self._of_all = of_a_user, of_all
+        self._taken: Counter[Hashable] = Counter()
+        self._total = 0
+
+    @contextmanager
+    def taken(self, user: Hashable, *, at_most: int | None = None) -> Iterator[None]:
+        """Hold a place for the length of the block.
+
+        Args:
+            user: The id; with a server's beside it where a server has a limit of its own.
+            at_most: That limit.
+
+        Raises:
+            BusyError: 429, the user has as many as one may have; 503, the process has. Both say when to come again.
+        """
+        if self._taken[user] >= (at_most or self._of_a_user):
+            raise BusyError(429, "Too much is open for this user already.", wait_seconds=_WAIT_SECONDS)
+        if self._total >= self._of_all:
+            raise BusyError(503, "Too much is open already.", wait_seconds=_WAIT_SECONDS)
+        self._taken[user] += 1
+        self._total += 1
+        try:
+            yield
+        finally:
+            self._total -= 1
+            self._taken[user] -= 1
+            if not self._taken[user]:
+                del self._taken[user]

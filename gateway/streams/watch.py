@@ -1,0 +1,167 @@
+"""One timer for everything that is under way: deadlines, clients that leave, heartbeats. No task per stream for these.
+
+Spec: security notes G13; MCP transports, cancellation. G-17, G-18.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ..conf import GatewayConfiguration
+from ..endpoint.answers import FailedError
+from ..endpoint.exchange import ClientGoneError, Exchange
+
+TICK_SECONDS: Final = 0.25
+HEARTBEAT: Final = b": \n\n"
+"""A comment between two events. WHATWG HTML §9.2.6."""
+StillMay = Callable[[], Awaitable[bool]]
+_LATE: Final = "The server did not answer in time."
+
+
+class StreamEndedError(Exception):
+    """A stream may not stay open: its time is over, or a right to it."""
+
+
+class UnderWay:
+    """What a client waits for. Times are seconds of the event loop.
+
+    Attributes:
+        deadline: When it ends without any other reason.
+        is_left_to_finish: Whether a client that leaves wants it to go on: up to 2025-11-25 leaving cancels nothing.
+        is_stream: Whether an event stream has begun.
+        may_be_quiet: Whether the stream may go without events for as long as it lives.
+        is_between_events: Whether a heartbeat may be put in.
+        received_at: When the server sent something the last time.
+        sent_at: When the client was sent something the last time.
+        is_sending: Whether the client has not yet taken that.
+        still_may: Says of an open stream whether its caller still has every right to it.
+    """
+
+    __slots__ = (
+        "_beating", "_leaving", "_task", "_why", "deadline", "exchange", "is_between_events", "is_left_to_finish",
+        "is_sending", "is_stream", "may_be_quiet", "received_at", "sent_at", "still_may",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, *, deadline: float, is_left_to_finish: bool, still_may: StillMay) -> None:
+        self.exchange, self.deadline, self.is_left_to_finish = exchange, deadline, is_left_to_finish
+        self.still_may = still_may
+        self.is_stream = self.may_be_quiet = self.is_sending = False
+        self.is_between_events = True
+        self.received_at = self.sent_at = 0.0
+        self._task = asyncio.current_task()
+        self._leaving: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._why: Exception | None = None
+
+    def stop(self, why: Exception) -> None:
+        """Let whoever works on it get `why` in place of what they wait for."""
+        if self._why is None and self._task is not None:
+            # Who has not read what was sent does not read an end either: nobody waits for that.
+            self._why = ClientGoneError() if self.is_sending else why
+            self._task.cancel()
+
+    def look(self, now: float, *, limits: GatewayConfiguration) -> None:
+        """Do what is due. Only what takes longer than a tick is looked at, so that quick calls cost nothing."""
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._client_left())
+        if now >= self.deadline:
+            self.stop(StreamEndedError("its time is over") if self.is_stream else FailedError(504, _LATE))
+        elif self.is_stream:
+            self._look_at_stream(now, limits)
+
+    def _look_at_stream(self, now: float, limits: GatewayConfiguration) -> None:
+        if self.is_sending:
+            if now - self.sent_at >= limits.reading_seconds:
+                self.stop(ClientGoneError())
+        elif not self.may_be_quiet and now - self.received_at >= limits.idle_seconds:
+            self.stop(StreamEndedError("the server was quiet for too long"))
+        elif self.is_between_events and now - self.sent_at >= limits.heartbeat_seconds:
+            self.is_sending, self.sent_at = True, now
+            self._beating = asyncio.create_task(self._beat())
+
+    async def _beat(self) -> None:
+        if self.is_between_events:  # not any more where a part of an event has gone out since it was due
+            await self.exchange.piece(HEARTBEAT)
+            self.is_sending = False
+
+    async def _client_left(self) -> None:
+        while (await self.exchange.receive())["type"] != "http.disconnect":
+            continue
+        if not self.is_left_to_finish:
+            self.stop(ClientGoneError())
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called; if not, something else cancels it."""
+        return self._why is not None
+
+    def over(self) -> Exception | None:
+        """Forget the client; returns why it was stopped."""
+        for task in (self._leaving, self._beating):
+            if task is not None:
+                task.cancel()
+        self._task = None  # whoever still wants to stop it comes too late
+        # An error that is kept keeps the frames it went through, and those keep it: megabytes wait for the collector.
+        why, self._why = self._why, None
+        return why
+
+
+class Watch:
+    """Looks at everything under way four times a second, while there is something."""
+
+    def __init__(self, limits: GatewayConfiguration) -> None:
+        self._limits = limits
+        self._under_way: set[UnderWay] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time()
+
+    @contextmanager
+    def over(
+        self, exchange: Exchange, *, seconds: float, is_left_to_finish: bool, still_may: StillMay
+    ) -> Iterator[UnderWay]:
+        """Watch over what happens in the block; it ends with the reason for which it was stopped.
+
+        Raises:
+            FailedError: 504, it took longer than `seconds`.
+            ClientGoneError: The client left, or reads nothing.
+            StreamEndedError: A stream's time is over.
+        """
+        self._wake()
+        under_way = UnderWay(
+            exchange, deadline=self.now + seconds, is_left_to_finish=is_left_to_finish, still_may=still_may
+        )
+        self._under_way.add(under_way)
+        try:
+            yield under_way
+        except asyncio.CancelledError:
+            if not under_way.is_stopped:
+                raise
+        finally:
+            self._under_way.discard(under_way)
+            why = under_way.over()
+        if why is not None:
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            try:
+                raise why
+            finally:
+                del why
+
+    def streams(self) -> list[UnderWay]:
+        """Return the event streams that are open."""
+        return [one for one in self._under_way if one.is_stream]
+
+    def _wake(self) -> None:
+        if self._timer is None:
+            self.now = self._loop.time()
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self.now = now = self._loop.time()
+        for under_way in tuple(self._under_way):
+            under_way.look(now, limits=self._limits)
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick) if self._under_way else None
