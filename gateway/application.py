@@ -53,7 +53,7 @@ class HeadersOf(Protocol):
 
 
 class Gateway:
-    """Answers for the addresses of `gateway.paths`; `open` it before and `close` it after.
+    """Answers for the addresses of `gateway.endpoint.paths`; `open` it before and `close` it after.
 
     Args:
         headers_of: Of the site.

@@ -7,4 +7,4 @@ from typing import Final
 from django.dispatch import Signal
 
 CALLS_NOTED: Final = Signal()
-"""Sent with `calls`, a sequence of `gateway.calls.NotedCall`, from the thread that has written them."""
+"""Sent with `calls`, a sequence of `gateway.calls.record.NotedCall`, from the thread that has written them."""

@@ -30,7 +30,7 @@ async def identify(authorization: Sequence[bytes], *, server: ServerRow) -> Call
     """Return who calls.
 
     Whether they are active, and may use the server, is asked on every call together with what they have there
-    (`gateway.targets`).
+    (`gateway.targets.find`).
 
     Args:
         authorization: All values of the Authorization header.

@@ -1,4 +1,4 @@
-"""The gateway's page for people; what programs call is not here but in `gateway.paths`."""
+"""The gateway's page for people; what programs call is not here but in `gateway.endpoint.paths`."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Sessions:
             upstream_id: The server's name for it.
             caller: Who sent `initialize`.
             target: Where it went, with which grant.
-            opens_links: What `gateway.needs_person.opens_links` says of that.
+            opens_links: What `gateway.person_needed.answer.opens_links` says of that.
 
         Returns:
             The name for the client, to go out after this and not before: 256 random bits as visible ASCII.
