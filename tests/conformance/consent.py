@@ -16,14 +16,24 @@ _TYPED = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}
 
 
 class ScriptedPerson:
-    """Keeps the cookies of one browser at one site."""
+    """Keeps the cookies of one browser at one site. `browser` is signed in, or becomes so by `sign_in`."""
 
-    def __init__(self, site: str, *, name: str, password: str) -> None:
-        self._site = site
-        self._browser = requests.Session()
-        page = self._browser.get(f"{site}/accounts/login/", timeout=TIMEOUT_SECONDS)
+    def __init__(self, site: str, browser: requests.Session) -> None:
+        self._site, self._browser = site, browser
+
+    @classmethod
+    def sign_in(cls, site: str, *, name: str, password: str) -> ScriptedPerson:
+        """Sign in with a password, which a site lets nobody do too often."""
+        browser = requests.Session()
+        page = browser.get(f"{site}/accounts/login/", timeout=TIMEOUT_SECONDS)
         form = {"login": name, "username": name, "password": password, "csrfmiddlewaretoken": _csrf(page.text)}
-        self._browser.post(f"{site}/accounts/login/", data=form, timeout=TIMEOUT_SECONDS).raise_for_status()
+        browser.post(f"{site}/accounts/login/", data=form, timeout=TIMEOUT_SECONDS).raise_for_status()
+        return cls(site, browser)
+
+    @property
+    def session(self) -> dict[str, str]:
+        """The cookies by which another process goes on as the same person."""
+        return {cookie.name: str(cookie.value) for cookie in self._browser.cookies if "csrf" not in cookie.name}
 
     def allow(self, authorization_url: str) -> str:
         """Open a client's request, press Allow; return where the browser is sent."""

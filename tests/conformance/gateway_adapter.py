@@ -24,7 +24,7 @@ def main() -> int:
     client = {name: context[name] for name in ("client_id", "client_secret") if name in context}
     product = Product()
     slug = product.configure(url, gateway_enabled=True, **client)
-    person = ScriptedPerson(SITE, name=os.environ["ADAPTER_USER"], password=os.environ["ADAPTER_PASSWORD"])
+    person = ScriptedPerson(SITE, product.browser)
     token = person.token(f"{SITE}/mcp/{slug}", client_id=os.environ["ADAPTER_CLIENT"])
     calls = McpCalls(f"{SITE}/mcp/{slug}", version)
     return 0 if all(_call(calls, product, person, slug, token, step) for step in calls.plan()) else 1

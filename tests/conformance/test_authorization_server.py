@@ -53,7 +53,7 @@ def test_the_suite_finds_nothing_to_complain_about(product: Product, tmp_path: P
     node = next(NPM.glob("node-linux-*/bin/node"))
     suite = [str(node), str(NPM / "@modelcontextprotocol/conformance/dist/index.js"), "authorization"]
     where = ["--url", product.url, "--resource", f"{product.url}/mcp/notes", "-p", str(port), "-o", str(tmp_path)]
-    person = ScriptedPerson(product.url, name="alice", password=product.password)
+    person = ScriptedPerson.sign_in(product.url, name="alice", password=product.password)
     said: list[str] = []
     with subprocess.Popen(
         [*suite, *where, "--client-id", client_id], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -54,7 +54,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def _token(product: Product, front: int) -> str:
-    person = ScriptedPerson(product.url, name="alice", password=product.password)
+    person = ScriptedPerson.sign_in(product.url, name="alice", password=product.password)
     return person.token(f"http://localhost:{front}/mcp/everything", client_id=person.register())
 
 
