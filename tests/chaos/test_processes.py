@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgresqlWrapper
 from django.utils import timezone
 
@@ -115,8 +115,9 @@ def database_goes_away(*, times: int) -> Iterator[None]:
                 cursor.execute("BEGIN EXCLUSIVE")
                 time.sleep(0.3)
                 cursor.execute("ROLLBACK")
-    if isinstance(connection, PostgresqlWrapper) and connection.pool:
-        connection.pool.check()  # all that earlier tests of this process had opened were ended too
+    for wrapper in connections.all():
+        if isinstance(wrapper, PostgresqlWrapper) and wrapper.pool:
+            wrapper.pool.check()  # all that earlier tests of this process had opened were ended too
 
 
 @fault("F07")
