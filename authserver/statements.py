@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import psycopg
 from django.db import connection
+
+from oauthflow.hot_path.questions import as_in_sqlite, as_moment, as_uuid
 
 _CLIENT: Final = """
 SELECT id, client_id, kind, token_endpoint_auth_method, client_secret_hash, CAST(jwks AS text),
@@ -105,7 +107,7 @@ class StoredCode(NamedTuple):
 def find_client(client_id: str, *, now: datetime, stale: datetime) -> StoredClient | None:
     """Return the client of that name if it may ask at all; a use before `stale` counts as old."""
     row = _one(_CLIENT, stale, client_id, now)
-    return StoredClient._make((_uuid(row[0]), *row[1:8], bool(row[8]))) if row else None
+    return StoredClient._make((as_uuid(row[0]), *row[1:8], bool(row[8]))) if row else None
 
 
 def find_family(family_id: UUID) -> StoredFamily | None:
@@ -115,11 +117,11 @@ def find_family(family_id: UUID) -> StoredFamily | None:
         return None
     found = StoredFamily._make(row)
     return found._replace(
-        id=_uuid(found.id),
-        client_id=_uuid(found.client_id),
-        consent_id=_uuid(found.consent_id),
-        expires_at=_moment(found.expires_at),
-        rotated_at=None if found.rotated_at is None else _moment(found.rotated_at),
+        id=as_uuid(found.id),
+        client_id=as_uuid(found.client_id),
+        consent_id=as_uuid(found.consent_id),
+        expires_at=as_moment(found.expires_at),
+        rotated_at=None if found.rotated_at is None else as_moment(found.rotated_at),
         is_refreshable=bool(found.is_refreshable),
         is_standing=bool(found.is_standing),
     )
@@ -145,7 +147,7 @@ def find_external_scopes(uri: str) -> Mapping[str, str] | None:
 def find_code(family_id: UUID) -> StoredCode | None:
     """Return the code that a family begins with."""
     row = _one(_CODE, family_id)
-    return StoredCode._make((*row[:3], _moment(row[3]), bool(row[4]))) if row else None
+    return StoredCode._make((*row[:3], as_moment(row[3]), bool(row[4]))) if row else None
 
 
 def use_code(family_id: UUID, *, now: datetime) -> bool:
@@ -183,26 +185,9 @@ def _execute(sql: str, parameters: tuple[object, ...]) -> Any:
     raw: Any = connection.connection
     if connection.vendor == "postgresql":
         return psycopg.Cursor(raw).execute(sql, parameters, prepare=True)
-    return raw.execute(_in_sqlite(sql), [_adapted(parameter) for parameter in parameters])
+    return raw.execute(_in_sqlite(sql), [*map(as_in_sqlite, parameters)])
 
 
 @lru_cache(maxsize=32)
 def _in_sqlite(sql: str) -> str:
     return sql.replace("%s", "?")
-
-
-def _adapted(parameter: object) -> object:
-    """As Django's fields store it on SQLite."""
-    if isinstance(parameter, UUID):
-        return parameter.hex
-    return str(parameter.replace(tzinfo=None)) if isinstance(parameter, datetime) else parameter
-
-
-def _uuid(value: UUID | str) -> UUID:
-    return value if isinstance(value, UUID) else UUID(value)
-
-
-def _moment(value: datetime | str) -> datetime:
-    if isinstance(value, str):
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    return value.astimezone(UTC)

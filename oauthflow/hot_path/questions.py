@@ -107,7 +107,7 @@ class SqliteAsker:
             self._version, self._since = version, now
         key = (question, *(value for value in asked if not isinstance(value, datetime)))
         if key not in self._answers:
-            found = self._connection.execute(question.sqlite, [*map(_in_sqlite, asked)]).fetchone()
+            found = self._connection.execute(question.sqlite, [*map(as_in_sqlite, asked)]).fetchone()
             self._answers[key] = found
         return self._answers[key]
 
@@ -168,8 +168,8 @@ def as_moment(value: datetime | str) -> datetime:
     return value.astimezone(UTC)
 
 
-def _in_sqlite(value: object) -> object:
-    """As Django's fields store it."""
+def as_in_sqlite(value: object) -> object:
+    """Return an id or a moment, aware, as Django's fields store it in SQLite; anything else as it is."""
     if isinstance(value, UUID):
         return value.hex
     return str(value.astimezone(UTC).replace(tzinfo=None)) if isinstance(value, datetime) else value
