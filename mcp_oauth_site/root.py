@@ -24,6 +24,7 @@ from .observability.metrics import count_endpoint, count_gateway, count_release
 _CONNECTIONS: Final = "/api/v1/connections/"
 # A name with a content hash, as the manifest storage makes them: it never changes.
 _HASHED_NAME: Final = re.compile(r".*\.[0-9a-f]{12}\.[a-z0-9.]+")
+_OF_HTTP: Final = {"ws": "http", "wss": "https"}
 
 
 def build_application() -> Application:
@@ -67,8 +68,19 @@ def _with_gateway(otherwise: Application, *, parts: list[Part], streams: EventSt
 
 def _behind_proxies(root: Application) -> Application:
     if settings.TRUSTED_PROXIES:
-        return ProxyHeadersMiddleware(root, trusted_hosts=list(settings.TRUSTED_PROXIES))
+        return ProxyHeadersMiddleware(_with_scheme_of_http(root), trusted_hosts=list(settings.TRUSTED_PROXIES))
     return root
+
+
+def _with_scheme_of_http(root: Application) -> Application:
+    """A proxy may say `ws` or `wss` of a plain request; handlers know the two of HTTP only."""
+
+    async def plain(scope: Any, receive: Receive, send: Send) -> None:
+        if (scheme := scope.get("scheme")) in _OF_HTTP:
+            scope["scheme"] = _OF_HTTP[scheme]
+        await root(scope, receive, send)
+
+    return plain
 
 
 def _by_prefix(handlers: dict[str, Application], *, otherwise: Application) -> Application:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
+from pytest_django import Settings
 
 from mcp_oauth_site.joined_writes import JoinedWrites
 from mcp_oauth_site.root import build_gateway
@@ -21,6 +22,20 @@ async def test_a_process_of_its_own_serves_nothing_else(path: str, status: int) 
     talk = ApplicationCommunicator(build_gateway(), scope)
     await talk.send_input({"type": "http.request"})
     assert (await talk.receive_output())["status"] == status
+
+
+@pytest.mark.parametrize(("said", "scheme"), [("ws", "http"), ("wss", "https"), ("https", "https")])
+async def test_what_a_proxy_says_of_a_scheme_is_one_of_http(settings: Settings, said: str, scheme: str) -> None:
+    settings.TRUSTED_PROXIES = ("127.0.0.1",)
+    scope = {
+        "type": "http", "method": "POST", "path": "/mcp/files", "raw_path": b"/mcp/files", "query_string": b"",
+        "headers": [(b"x-forwarded-proto", said.encode())], "scheme": "http", "root_path": "",
+        "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    talk = ApplicationCommunicator(build_gateway(), scope)
+    await talk.send_input({"type": "http.request"})
+    assert (await talk.receive_output())["status"] == 400  # there is no Host
+    assert scope["scheme"] == scheme
 
 
 class Transport:
