@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
+from mcp_oauth_site.bounded_http import BoundedHttpProtocol
 from tests.requirements import requirement
 
 from .front import Front
+from .upstream import streams
 from .wire import BODY, ORDINARY, Wire, listening
 
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
@@ -172,3 +177,53 @@ async def test_a_frame_in_pieces_is_read_like_one_in_one(front: Front, wire: Wir
     # Bytes that come after the refusal may keep the client from reading it.
     received, closed = await wire.talk(*(bad[at : at + 7] for at in range(0, len(bad), 7)))
     assert (received[:13] in (b"HTTP/1.1 400 ", b""), closed, len(front.upstream.seen)) == (True, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        ((_head(LENGTH), BODY[:1]), b"HTTP/1.1 408 "),
+        ((_head(LENGTH) + BODY[:-1],), b"HTTP/1.1 408 "),
+        ((_head(b"Transfer-Encoding: chunked\r\n"), b"1\r\n{\r\n"), b"HTTP/1.1 408 "),
+        ((_head(LENGTH)[:-4],), b"HTTP/1.1 408 "),
+        ((LINE[:7],), b"HTTP/1.1 408 "),
+        ((), b""),
+    ],
+)
+async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for(
+    front: Front, wire: Wire, monkeypatch: pytest.MonkeyPatch, pieces: tuple[bytes, ...], answer: bytes
+) -> None:
+    monkeypatch.setattr(BoundedHttpProtocol, "request_seconds", 0.1)
+    received, closed = await wire.talk(*pieces)
+    assert (received[:13], closed, front.upstream.seen) == (answer, True, [])
+
+
+async def test_an_answer_may_take_longer_than_a_request(
+    front: Front, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedHttpProtocol, "request_seconds", 0.1)
+    front.upstream.behave = streams(lambda: asyncio.sleep(0.3), b"data: {}\n\n")
+    received, _ = await wire.talk(_head(LENGTH) + BODY)
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.endswith(b"data: {}\n\n\r\n0\r\n\r\n")
+
+
+async def test_a_second_request_may_wait_for_the_answer_to_the_first_and_has_its_own_time_then(
+    front: Front, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedHttpProtocol, "request_seconds", 0.1)
+    front.upstream.behave = streams(lambda: asyncio.sleep(0.3), b"data: {}\n\n")
+    begun = _head(LENGTH) + BODY[:1]
+    assert await _all_of(wire, _head(LENGTH) + BODY + begun) == [b"200", b"408"]
+    assert await _all_of(wire, _head(LENGTH) + BODY, begun) == [b"200", b"408"]
+
+
+async def _all_of(wire: Wire, first: bytes, then: bytes = b"") -> list[bytes]:
+    """Send something, more after the first answer, and return the statuses of all answers until the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(first)
+    received = await reader.readuntil(b"0\r\n\r\n")
+    writer.write(then)
+    received += await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    return re.findall(rb"HTTP/1\.1 (\d+)", received)

@@ -22,10 +22,10 @@ class Wire:
     """One connection; `talk` sends bytes and returns all that comes back, and whether the server closed it."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
 
     async def talk(self, *pieces: bytes, wait_seconds: float = 5.0) -> tuple[bytes, bool]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         received, closed = b"", False
         try:
             for piece in pieces:
