@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ from typing import Final, TypeVar
 from asgiref.sync import sync_to_async
 from django.db import connection
 from django.utils import timezone
+
+from oauthflow.hot_path.questions import PATIENCE_SECONDS
 
 from .conf import authserver_configuration
 from .models import Revocation, RevocationEpoch, ServiceAccount, Subject
@@ -70,8 +73,14 @@ class RevokedReader:
             return self._latest
 
     async def aread(self) -> Revoked:
-        """The same in an event loop, which goes on meanwhile."""
-        return self._latest if self._is_fresh() else await in_thread(self.read)
+        """The same in an event loop, which goes on meanwhile.
+
+        Raises:
+            TimeoutError: The database says nothing.
+        """
+        if self._is_fresh():
+            return self._latest
+        return await asyncio.wait_for(in_thread(self.read), PATIENCE_SECONDS)
 
     def _is_fresh(self) -> bool:
         return time.monotonic() - self._checked_at < authserver_configuration().revocation_check_seconds

@@ -24,6 +24,15 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f
 _POSTGRES_OPTIONS: Final = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name"}
 )
+# Of a server that vanished without a word the kernel would tell us after a quarter of an hour; `tcp_user_timeout` is in
+# milliseconds, the others in seconds.
+_NOTICED_SOON: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,200}")
 _LEAST_DIFFERENT_CHARACTERS: Final = 12
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -239,6 +248,7 @@ def _postgresql_database(name: str, text: str) -> dict[str, Any]:
         "OPTIONS": {
             # What a crowd needed is given back soon: each connection that a restart has closed costs somebody a wait.
             "pool": {"min_size": 2, "max_size": 8, "timeout": 5, "max_idle": 30},
+            **_NOTICED_SOON,
             **{option: value for option, value in query.items() if option in _POSTGRES_OPTIONS},
         },
     }

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError, connection
 
 from oauthflow.hot_path.batches import Batches
+from oauthflow.hot_path.questions import PATIENCE_SECONDS
 
 from ..models import GroupPolicy, Rule, ServerPolicy, ToolDefinition
 from .policy import ALL_TOOLS, Approvals, Limits, Policy, ToolRule
@@ -64,8 +65,9 @@ class PolicyBook:
     async def open(self) -> None:
         """Begin a thread that asks the database."""
         self._questions: Batches[int | None, Any] = Batches(
-            self._answer, at_end=_disconnect, name="gateway-policies", capacity=_MOST_WAITING
-        )
+            self._answer, at_end=_disconnect, name="gateway-policies", capacity=_MOST_WAITING,
+            patience_seconds=PATIENCE_SECONDS,
+        )  # fmt: skip
 
     async def close(self) -> None:
         """End it."""
@@ -76,7 +78,7 @@ class PolicyBook:
 
         Raises:
             django.db.Error: The database does not answer; then nobody knows what is allowed.
-            BatchesFullError: It answers far too slowly.
+            BatchesFullError: It answers far too slowly, or says nothing.
         """
         if time.monotonic() - self._asked_at >= _ASKED_SECONDS:
             await self._renew()

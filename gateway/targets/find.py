@@ -19,7 +19,7 @@ from django.utils import timezone
 from connections.database_time import offset
 from connections.models import Connection, McpServer
 from oauthflow.hot_path.opened import OpenedRows
-from oauthflow.hot_path.questions import UNANSWERED, Asker, Question, Row, as_uuid, open_asker
+from oauthflow.hot_path.questions import PATIENCE_SECONDS, UNANSWERED, Asker, Question, Row, as_uuid, open_asker
 from oauthflow.hot_path.shared_refreshes import SharedRefreshes
 from oauthflow.hot_path.threads import Threads
 from oauthflow.hot_path.uses import USE_IS_OLD_AFTER, NotedUses
@@ -130,7 +130,7 @@ class Targets:
         self._asker: Asker = asker
         self._refreshes = SharedRefreshes()
         self._uses = NotedUses(name="gateway-uses")
-        self.threads = Threads(_THREADS, name="gateway-thread")
+        self.threads = Threads(_THREADS, name="gateway-thread", patience_seconds=PATIENCE_SECONDS)
         self.flows = Threads(_FLOWS, name="gateway-flow")
 
     async def close(self) -> None:

@@ -13,10 +13,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Batch: TypeAlias = list[tuple[Item, asyncio.Future[Result]]]
 _MANY: Final = 500
+_LOOKS: Final = 4  # while somebody's patience lasts
 
 
 class BatchesFullError(Exception):
     """As much is waiting as may; the caller should come back later."""
+
+
+class StuckError(BatchesFullError):
+    """The thread has been at the same work for too long; the caller should come back later."""
 
 
 class Batches(Generic[Item, Result]):
@@ -33,6 +38,8 @@ class Batches(Generic[Item, Result]):
         name: Of the thread.
         capacity: How many items may wait or be worked on.
         gathering_seconds: That moment; a caller who is alone never waits.
+        patience_seconds: How long one piece of work may take before everybody who waits gets a `StuckError`, and who
+            comes meanwhile soon after; the work goes on. None: they wait for as long as it takes.
     """
 
     def __init__(
@@ -44,9 +51,13 @@ class Batches(Generic[Item, Result]):
         name: str,
         capacity: int,
         gathering_seconds: float = 0.0,
+        patience_seconds: float | None = None,
     ) -> None:
         self._work, self._afterwards, self._at_end, self._capacity = work, afterwards, at_end, capacity
         self._gathering_seconds, self._is_crowded = gathering_seconds, False
+        self._patience_seconds, self._working_since = patience_seconds, float("inf")
+        self._waiting: set[asyncio.Future[Result]] = set()
+        self._looking: asyncio.TimerHandle | None = None
         self._gathered: Batch[Item, Result] = []
         self._handed: queue.SimpleQueue[Batch[Item, Result] | None] = queue.SimpleQueue()
         self._unfinished = 0
@@ -58,7 +69,7 @@ class Batches(Generic[Item, Result]):
         """Queue one item.
 
         Raises:
-            BatchesFullError: `capacity` is used up.
+            BatchesFullError: `capacity` is used up. The future's own: see `patience_seconds`.
         """
         if self._unfinished >= self._capacity:
             raise BatchesFullError
@@ -67,6 +78,10 @@ class Batches(Generic[Item, Result]):
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
         self._gathered.append((item, future))
+        if self._patience_seconds is not None:
+            self._waiting.add(future)
+            if self._looking is None:
+                self._look_later()
         return future
 
     async def close(self) -> None:
@@ -80,14 +95,30 @@ class Batches(Generic[Item, Result]):
             self._handed.put(self._gathered)
             self._gathered = []
 
+    def _look_later(self) -> None:
+        if self._patience_seconds is not None:
+            self._looking = self._loop.call_later(self._patience_seconds / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if self._patience_seconds is not None and time.monotonic() - self._working_since >= self._patience_seconds:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_exception(StuckError())
+            self._waiting.clear()
+        if self._unfinished:
+            self._look_later()
+
     def _run(self) -> None:
         try:
             while batch := self._next():
                 items, futures = zip(*batch, strict=True)
+                self._working_since = time.monotonic()
                 try:
                     results, error = self._work(items), None
                 except Exception as raised:
                     results, error = [], raised
+                self._working_since = float("inf")
                 self._loop.call_soon_threadsafe(self._settle, futures, results, error)
                 if error is None:
                     self._afterwards(items)
@@ -114,6 +145,7 @@ class Batches(Generic[Item, Result]):
         self, futures: Sequence[asyncio.Future[Result]], results: Sequence[Result], error: Exception | None
     ) -> None:
         self._unfinished -= len(futures)
+        self._waiting.difference_update(futures)
         for number, future in enumerate(futures):
             if future.done():
                 continue

@@ -23,6 +23,8 @@ _CAPACITY: Final = 2000
 # Whoever waits here keeps everybody waiting; readers wait for writers only while the write-ahead log is set up.
 _SQLITE_WAIT_SECONDS: Final = 0.05
 _MOMENT_SECONDS: Final = 0.25
+PATIENCE_SECONDS: Final = 5.0
+"""How long a caller waits for a database that says nothing."""
 _ASKED: Final = re.compile(r"\bw\.(\w+)")
 
 
@@ -60,7 +62,7 @@ class Question:
 
 
 UNANSWERED: Final = (sqlite3.Error, psycopg.Error, BatchesFullError)
-"""What `ask` raises where the database is away or too much is asked."""
+"""What `ask` raises where the database is away or says nothing, or too much is asked."""
 
 
 class Asker(Protocol):
@@ -123,7 +125,7 @@ class PostgresqlAsker:
         self._parameters = wanted
         self._connection: psycopg.Connection[Any] | None = None
         self._batches: Batches[tuple[Question, tuple[object, ...]], Row | None] = Batches(
-            self._ask_all, at_end=self._disconnect, name=name, capacity=_CAPACITY
+            self._ask_all, at_end=self._disconnect, name=name, capacity=_CAPACITY, patience_seconds=PATIENCE_SECONDS
         )
 
     async def ask(self, question: Question, *asked: object) -> Row | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
 from audit.models import AuditRecord
+from authserver import revoked
 from authserver.models import Consent, ServiceAccount, TokenFamily
-from authserver.revoked import REVOKED
+from authserver.revoked import REVOKED, RevokedReader
 from authserver.tokens import InvalidTokenError, mint_access_token, new_jti, verify
 from tests.authserver.grants import RESOURCE, SECRET, make_client, make_code, make_consent, nothing_remembered
 from tests.authserver.token_calls import Got, ask, ask_token, code_form, refresh_form
@@ -145,3 +148,12 @@ def test_what_a_person_allowed_ends_with_a_deactivation_unless_the_site_only_sus
         alice.save()
     assert ask_token(refresh_form(given["refresh_token"])).status == (400 if ends else 200)
     assert Consent.objects.standing().exists() != ends
+
+
+async def test_a_database_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, go_on = RevokedReader(), threading.Event()
+    monkeypatch.setattr(revoked, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(reader, "read", lambda: go_on.wait(10))
+    with pytest.raises(TimeoutError):
+        await reader.aread()
+    go_on.set()

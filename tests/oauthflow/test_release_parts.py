@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,8 +17,9 @@ from django.db import models
 
 from connections.models import ApiToken, Connection, McpServer, TokenSet
 from oauthflow.flows.access_token import due_at, is_due
-from oauthflow.hot_path.batches import Batches, BatchesFullError
+from oauthflow.hot_path.batches import Batches, BatchesFullError, StuckError
 from oauthflow.hot_path.opened import OpenedRows
+from oauthflow.hot_path.threads import Threads
 from oauthflow.protocol.grant_types import GrantType
 from oauthflow.token_release.opened import Opened
 from oauthflow.token_release.statements import QUESTION, StoredTokens
@@ -95,8 +97,11 @@ def test_no_more_tokens_stay_open_than_allowed_and_the_least_used_goes_first() -
     assert [kept.get(_stored(name)) is not None for name in "abc"] == [True, False, True]
 
 
-def _batches(work: Any, *, capacity: int = 100, ended: threading.Event | None = None) -> Batches[int, int]:
-    return Batches(work, at_end=(ended or threading.Event()).set, name="test", capacity=capacity)
+def _batches(
+    work: Any, *, capacity: int = 100, ended: threading.Event | None = None, patience_seconds: float | None = None
+) -> Batches[int, int]:
+    at_end = (ended or threading.Event()).set
+    return Batches(work, at_end=at_end, name="test", capacity=capacity, patience_seconds=patience_seconds)
 
 
 def test_what_comes_while_the_thread_is_busy_is_worked_on_at_once() -> None:
@@ -178,3 +183,46 @@ def test_closing_finishes_what_was_put_and_ends_the_thread() -> None:
 
     asyncio.run(use())
     assert (done, ended.is_set()) == ([1, 2], True)
+
+
+def test_who_waits_for_a_thread_that_is_stuck_is_told_and_who_comes_later_is_served() -> None:
+    go_on = threading.Event()
+
+    def work(items: Sequence[int]) -> list[int]:
+        if 0 in items:
+            go_on.wait(10)
+        return list(items)
+
+    async def use() -> int:
+        batches = _batches(work, patience_seconds=0.1)
+        first = batches.put(0)
+        for waiting in (first, batches.put(1)):
+            with pytest.raises(StuckError):
+                await asyncio.wait_for(waiting, 5)
+        late = batches.put(2)
+        with pytest.raises(StuckError):
+            await asyncio.wait_for(late, 5)
+        go_on.set()
+        last = await batches.put(3)
+        await batches.close()
+        return last
+
+    assert asyncio.run(use()) == 3
+
+
+def test_who_waits_for_threads_that_are_all_stuck_is_told() -> None:
+    go_on, ran = threading.Event(), list[int]()
+
+    async def use() -> int:
+        threads = Threads(1, name="test", patience_seconds=0.1)
+        for call in (partial(go_on.wait, 10), partial(ran.append, 1)):
+            with pytest.raises(StuckError):
+                await threads.run(call)
+        await asyncio.sleep(0)  # in which the second is taken back
+        go_on.set()
+        await threads.run(partial(ran.append, 2))
+        await threads.close()
+        return len(ran)
+
+    assert asyncio.run(use()) == 1
+    assert ran == [2]

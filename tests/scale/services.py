@@ -46,9 +46,23 @@ class PrivatePostgresql:
         """Break off whatever is under way, as a crash would, and recover."""
         self._run("pg_ctl", "-w", "-s", "-m", "immediate", "-l", str(self._folder / "log"), "restart")
 
+    def pause(self) -> None:
+        """Accept connections and say nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End the pause."""
+        self._signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """End it at once."""
         self._run("pg_ctl", "-m", "immediate", "-s", "stop")
+
+    def _signal(self, number: signal.Signals) -> None:
+        postmaster = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for pid in (postmaster, *map(int, children)):
+            os.kill(pid, number)
 
     def _run(self, name: str, *arguments: str) -> None:
         subprocess.run(

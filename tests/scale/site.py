@@ -23,7 +23,7 @@ from tests.product import ROOT, free_port, wait_for
 
 from .authorization_server import TokenEndpoint, token_endpoint
 from .beside import Beside
-from .services import PrivateRedis, private_postgresql
+from .services import PrivatePostgresql, PrivateRedis, private_postgresql
 
 _PATIENCE = 20
 
@@ -42,6 +42,7 @@ class Site:
 
     Attributes:
         webs: Addresses of its web processes.
+        database: PostgreSQL of its own; None on SQLite.
         shared_data: The one DATA_DIR of all processes, with SQLite; otherwise each has its own.
     """
 
@@ -50,6 +51,7 @@ class Site:
     webs: list[str]
     redis: PrivateRedis
     upstream: TokenEndpoint
+    database: PrivatePostgresql | None = None
     shared_data: Path | None = None
     logs: dict[str, Path] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -143,7 +145,7 @@ def running_site(folder: Path) -> Iterator[Site]:
         redis.start()
         stack.callback(redis.stop)
         environment = _environment(ports[0], DATABASE_URL=database.url, REDIS_URL=redis.url)
-        site = Site(folder, environment, [f"http://localhost:{port}" for port in ports], redis, upstream)
+        site = Site(folder, environment, [f"http://localhost:{port}" for port in ports], redis, upstream, database)
         stack.enter_context(closing(site))
         started = {
             name: stack.enter_context(site.role(role, name, port=port))
