@@ -20,6 +20,7 @@ class GatewayConfiguration:
     Attributes:
         message_bytes: Of a client's message. MCP messages are small; files come back as results. G10.
         answer_bytes: Of a server's JSON answer. G16.
+        edited_bytes: Of a JSON answer or event that has to be read here: a list of tools, a server's `requestState`.
         answer_seconds: How long a whole JSON answer may take. G16.
         event_line_bytes: Of one line in a server's event stream. G13.
         streams_of_a_user: Streams that stay open by nature, GET and `subscriptions/listen`. G13.
@@ -39,6 +40,7 @@ class GatewayConfiguration:
 
     message_bytes: int = _MIB
     answer_bytes: int = 10 * _MIB
+    edited_bytes: int = 2 * _MIB
     answer_seconds: float = 300.0
     event_line_bytes: int = _MIB
     streams_of_a_user: int = 10

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
+from ..endpoint.answers import FailedError
+
 Edit = Callable[[bytes], bytes | None]
 """Returns what a client gets in place of a JSON message, or None for the message itself."""
 
@@ -21,6 +23,25 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 """Before the first line, where clients pass over it. WHATWG HTML §9.2.5."""
 
 ENDS_OF_EVENT: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+def bounded(edit: Edit, *, only_with: bytes, most_bytes: int) -> Edit:
+    """Return an edit that reads no longer message: while one is read, nobody else is served.
+
+    A thread would not help, for reading JSON does not let go of the interpreter.
+
+    Raises:
+        FailedError: 502, by the edit; nobody knows what that message holds.
+    """
+
+    def edited(message: bytes) -> bytes | None:
+        if only_with not in message:
+            return None
+        if len(message) > most_bytes:
+            raise FailedError(502, "The server's answer is too long for what has to be looked at in it.")
+        return edit(message)
+
+    return edited
 
 
 class EditedEvents:

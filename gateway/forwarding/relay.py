@@ -13,9 +13,10 @@ from ..conf import GatewayConfiguration
 from ..endpoint.answers import FailedError
 from ..endpoint.exchange import RawHeader
 from ..streams.watch import StreamEndedError, UnderWay, Watch
-from .edited_events import ENDS_OF_EVENT, Edit, EditedEvents
+from .edited_events import ENDS_OF_EVENT, Edit, EditedEvents, bounded
 
 _EVENTS: Final = (b"content-type", b"text/event-stream")
+_AT_ONCE_BYTES: Final = 64 * 1024
 _UNBUFFERED: Final = (b"x-accel-buffering", b"no")
 
 
@@ -35,11 +36,11 @@ class Relay:
         self._most = most_bytes or limits.answer_bytes
         self._exchange = under_way.exchange
 
-    async def document(self, headers: list[RawHeader], *, edit: Edit | None) -> None:
+    async def document(self, headers: list[RawHeader], *, edit: Edit | None, only_with: bytes) -> None:
         """Relay a JSON document: in one piece if it is all there.
 
         Raises:
-            FailedError: 502, it is too long; nothing was sent yet.
+            FailedError: 502, it is too long, or too long to be edited; nothing was sent yet.
             FlowError: The server broke off.
         """
         answer, exchange, most = self._answer, self._exchange, self._most
@@ -49,11 +50,12 @@ class Relay:
         piece = await answer.read_piece()
         if edit is not None or answer.is_complete():
             body = await self._rest(piece)
-            await exchange.whole(answer.status, headers, (edit(body) if edit else None) or body)
+            changed = self._bounded(edit, only_with=only_with)(body) if edit else None
+            await self._whole(headers, changed or body)
             return
         await exchange.begin(answer.status, [*headers, (b"content-length", length.encode())] if length else headers)
         while piece:
-            await exchange.piece(piece)
+            await self._send(piece)
             piece = await answer.read_piece()
             if exchange.sent_bytes > most:
                 return  # without an end, so that nobody takes it for the whole
@@ -64,12 +66,13 @@ class Relay:
 
         Raises:
             StreamEndedError: A line of it is too long, or an event that is to be edited.
+            FailedError: Such an event is complete, but too long all the same.
             FlowError: The server broke off.
         """
         answer, exchange, under_way, watch = self._answer, self._exchange, self._under_way, self._watch
         under_way.received_at = under_way.sent_at = watch.now
         under_way.is_stream = True
-        edited = EditedEvents(edit, only_with=only_with) if edit is not None else None
+        edited = EditedEvents(self._bounded(edit, only_with=only_with), only_with=only_with) if edit else None
         line, tail = 0, b""
         await exchange.begin(answer.status, [_EVENTS, _UNBUFFERED, *headers])
         while piece := await answer.read_piece():
@@ -88,11 +91,28 @@ class Relay:
                     continue
             tail = piece[-4:] if len(piece) > 3 else (tail + piece)[-4:]
             under_way.is_between_events = tail.endswith(ENDS_OF_EVENT)
-            under_way.sent_at = watch.now
-            under_way.is_sending = True
-            await exchange.piece(piece)
-            under_way.is_sending = False
+            await self._send(piece)
         await exchange.finish(edited.rest() if edited is not None else b"")
+
+    async def _whole(self, headers: list[RawHeader], body: bytes) -> None:
+        """Send a long body bit by bit: handed over at once it would stay in memory, and its place would be free."""
+        exchange, status = self._exchange, self._answer.status
+        if len(body) <= _AT_ONCE_BYTES:
+            await exchange.whole(status, headers, body)
+            return
+        await exchange.begin(status, [*headers, (b"content-length", b"%d" % len(body))])
+        for start in range(0, len(body), _AT_ONCE_BYTES):
+            await self._send(body[start : start + _AT_ONCE_BYTES])
+        await exchange.finish()
+
+    async def _send(self, piece: bytes) -> None:
+        under_way = self._under_way
+        under_way.sent_at, under_way.is_sending = self._watch.now, True
+        await self._exchange.piece(piece)
+        under_way.is_sending = False
+
+    def _bounded(self, edit: Edit, *, only_with: bytes) -> Edit:
+        return bounded(edit, only_with=only_with, most_bytes=self._limits.edited_bytes)
 
     async def _rest(self, piece: bytes) -> bytes:
         parts, length = [], 0

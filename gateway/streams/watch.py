@@ -69,14 +69,14 @@ class UnderWay:
             self._leaving = asyncio.create_task(self._client_left())
         if now >= self.deadline:
             self.stop(StreamEndedError("its time is over") if self.is_stream else FailedError(504, _LATE))
+        elif self.is_sending:
+            if now - self.sent_at >= limits.reading_seconds:
+                self.stop(ClientGoneError())
         elif self.is_stream:
             self._look_at_stream(now, limits)
 
     def _look_at_stream(self, now: float, limits: GatewayConfiguration) -> None:
-        if self.is_sending:
-            if now - self.sent_at >= limits.reading_seconds:
-                self.stop(ClientGoneError())
-        elif not self.may_be_quiet and now - self.received_at >= limits.idle_seconds:
+        if not self.may_be_quiet and now - self.received_at >= limits.idle_seconds:
             self.stop(StreamEndedError("the server was quiet for too long"))
         elif self.is_between_events and now - self.sent_at >= limits.heartbeat_seconds:
             self.is_sending, self.sent_at = True, now
