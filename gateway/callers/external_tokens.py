@@ -21,6 +21,8 @@ from .trusts import Kind, Trust
 _KEPT: Final = 10_000
 _LONGEST_REFUSAL_SECONDS: Final = 10
 _NOT_ACTIVE: Final = "The access token is not active."
+_Place = tuple[str, str, bytes]
+"""The version of the rules, the audience, and the token's SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,16 @@ class _Known:
 
 
 class ExternalTokens:
-    """The most recently used. Nothing is believed longer than the token is good, its keys are fresh, or as configured.
+    """The newest. Nothing is believed longer than the token is good, its keys are fresh, or as configured.
 
-    A change of the rules is a change of their version, under which nothing is known yet.
+    A change of the rules is a change of their version, under which nothing is known yet. Refusals have a place of their
+    own: whoever makes up tokens pushes out none that are good, about which their issuer would have to be asked again.
     """
 
     def __init__(self, *, size: int = _KEPT) -> None:
         self._size = size
-        self._known: OrderedDict[tuple[str, str, bytes], _Known] = OrderedDict()
+        self._good: OrderedDict[_Place, _Known] = OrderedDict()
+        self._refused: OrderedDict[_Place, _Known] = OrderedDict()
 
     async def read(self, token: str, *, trust: Trust) -> ExternalToken:
         """Return what a good token says.
@@ -57,22 +61,28 @@ class ExternalTokens:
             IssuerUnavailableError: Nobody knows, because the issuer could not be asked.
         """
         place = (trust.version, trust.audience, hashlib.sha256(token.encode("ascii")).digest())
-        known = self._known.get(place)
+        known = self._good.get(place) or self._refused.get(place)
         if known is None or not _holds(known, trust=trust):
             known = await (_verified if trust.kind == Kind.ISSUER else _asked)(token, trust=trust)
-            self._known[place] = known
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
+            self._keep(place, known)
         if known.token is None:
             raise InvalidTokenError(_NOT_ACTIVE)
         if has_ended(known.token, now=time.time()):
-            self._known.pop(place, None)
+            self._good.pop(place, None)
             raise InvalidTokenError("The access token has expired.")
         return known.token
 
     def forget(self) -> None:
         """Know nothing; for tests."""
-        self._known.clear()
+        self._good.clear()
+        self._refused.clear()
+
+    def _keep(self, place: _Place, known: _Known) -> None:
+        kept, other = (self._refused, self._good) if known.token is None else (self._good, self._refused)
+        other.pop(place, None)
+        kept[place] = known
+        if len(kept) > self._size:
+            kept.popitem(last=False)
 
 
 EXTERNAL_TOKENS: Final = ExternalTokens()

@@ -190,7 +190,7 @@ def _approvals(policies: list[ServerPolicy]) -> dict[UUID, Approvals]:
         if state == ToolDefinition.State.APPROVED:
             approved[server][name].add(digest)
         else:
-            changed[server].add(name)
+            changed[server].add(name.casefold())
     return {
         policy.pk: Approvals(
             of_tool={name: frozenset(digests) for name, digests in approved[policy.pk].items()},

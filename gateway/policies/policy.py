@@ -64,7 +64,7 @@ class Approvals:
 
     Attributes:
         of_tool: The digests that were approved, by name of the tool.
-        changed: Names of tools of which another wording waits.
+        changed: Names of tools of which another wording waits, in small letters: some servers take one for the other.
         new_tools_wait: Whether a tool that nobody approved is held back.
         blocks_changed: Whether a wording that nobody approved is.
     """
@@ -76,12 +76,12 @@ class Approvals:
 
     def holds_back(self, tool: str, *, digest: str = "") -> bool:
         """Whether a tool waits for an administrator: this wording of it, or where none is given, any wording."""
+        if self.blocks_changed and not digest and tool.casefold() in self.changed:
+            return True
         approved = self.of_tool.get(tool)
         if approved is None:
             return self.new_tools_wait
-        if not self.blocks_changed:
-            return False
-        return digest not in approved if digest else tool in self.changed
+        return self.blocks_changed and bool(digest) and digest not in approved
 
 
 class ForbiddenError(RefusedMessageError):

@@ -138,6 +138,17 @@ def test_a_changed_tool_is_held_back_until_it_is_approved(
     assert (newest.event, newest.actor, newest.reason) == ("tool.approved", str(administrator.pk), "approved")
 
 
+@requirement("G15")
+def test_a_changed_tool_is_held_back_in_every_spelling(server: McpServer, alice: User) -> None:
+    """Some servers do not tell capital letters from small ones."""
+    ServerPolicy.objects.create(server=server, blocks_changed=True)
+    _list(server, {**SEARCH, "name": "Search"})
+    _list(server, {**POISONED, "name": "Search"})
+    policy = policy_of(server, alice)
+    refused = [bool(policy.refusal_of(message_of(name=name))) for name in ("Search", "SEARCH", "searches")]
+    assert refused == [True, True, False]
+
+
 def test_without_the_block_a_change_is_only_told(server: McpServer, alice: User) -> None:
     ServerPolicy.objects.create(server=server)
     _list(server, SEARCH)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+from gateway.callers.external_tokens import EXTERNAL_TOKENS
 from gateway.callers.issuer_requests import IssuerUnavailableError
 from gateway.endpoint.challenges import InsufficientScopeError, InvalidTokenError
 from gateway.models import InboundTrust
@@ -42,6 +43,21 @@ def test_an_active_token_for_this_server_is_taken_and_the_issuer_asked_once_in_a
     issuer.answers["opaque"] = {"active": False}
     with pytest.raises(InvalidTokenError):
         bearer("opaque")
+
+
+def test_tokens_that_somebody_makes_up_push_out_none_that_are_good(
+    asked: InboundTrust, issuer: ExternalIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EXTERNAL_TOKENS, "_size", 3)
+    issuer.answers["opaque"] = active(issuer)
+    bearer("opaque")
+    for number in range(5):
+        with pytest.raises(InvalidTokenError):
+            bearer(f"made-up-{number}")
+    bearer("opaque")
+    with pytest.raises(InvalidTokenError):
+        bearer("made-up-4")
+    assert [call.form["token"] for call in issuer.introspections] == ["opaque", *(f"made-up-{n}" for n in range(5))]
 
 
 def test_an_answer_is_never_believed_beyond_the_end_of_the_token(

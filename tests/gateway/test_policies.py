@@ -233,6 +233,7 @@ def test_approvals_hold_back_what_nobody_approved() -> None:
     assert [strict.holds_back("search", digest=digest) for digest in ("a", "b")] == [False, True]
     lenient = Approvals(known, frozenset({"read"}), new_tools_wait=False, blocks_changed=True)
     assert not lenient.holds_back("new", digest="c")
+    assert [lenient.holds_back(name) for name in ("read", "READ", "new")] == [True, True, False]
     only_new = Approvals(known, frozenset({"read"}), new_tools_wait=True, blocks_changed=False)
     assert [only_new.holds_back("read", digest="z"), only_new.holds_back("new", digest="z")] == [False, True]
 
