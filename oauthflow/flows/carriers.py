@@ -46,7 +46,8 @@ def hand_on(
 
 def begin(carrier: CarrierPosition.Carrier) -> int:
     """Return how far a carrier has come; a new one begins with what happens from now on."""
-    found, _ = CarrierPosition.objects.get_or_create(
-        carrier=carrier, defaults={"cursor": Event.objects.newest_cursor()}
-    )
-    return found.cursor
+    known = CarrierPosition.objects.filter(carrier=carrier).first()
+    if known is None:
+        newest = Event.objects.newest_cursor()
+        known, _ = CarrierPosition.objects.get_or_create(carrier=carrier, defaults={"cursor": newest})
+    return known.cursor

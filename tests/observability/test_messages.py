@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import pytest
 from kombu import Connection
+from kombu.transport import sqlalchemy
 
 from audit.correlation import begin_correlation, correlation_id
 from mcp_oauth_site.broker import CORRELATION_HEADER, broker_settings
@@ -34,6 +36,32 @@ def test_a_message_of_the_embedded_broker_that_cannot_be_read_is_skipped(payload
         message.ack()
         queue.close()
     assert message.payload == {"number": 2}
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+def test_an_empty_queue_of_the_embedded_broker_is_looked_into_again_only_once_the_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_patient_transports()
+    looked: list[str] = []
+    look = sqlalchemy.Channel._get
+
+    def count(channel: Any, queue: str) -> Any:
+        looked.append(queue)
+        return look(channel, queue)
+
+    monkeypatch.setattr(sqlalchemy.Channel, "_get", count)
+    settings = broker_settings("", sqlite_file=tmp_path / "broker.sqlite3")
+    with Connection(settings["broker_url"]) as worker, Connection(settings["broker_url"]) as beat:
+        taken, given = worker.SimpleQueue("celery"), beat.SimpleQueue("celery")
+        for _ in range(3):
+            with pytest.raises(Empty):
+                taken.get_nowait()
+        assert looked == ["celery"]
+        given.put({"number": 1}, serializer="json")
+        assert taken.get_nowait().payload == {"number": 1}
+        taken.close()
+        given.close()
 
 
 def test_a_task_goes_on_under_the_id_of_the_request_that_asked_for_it() -> None:
