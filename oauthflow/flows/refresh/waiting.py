@@ -86,6 +86,7 @@ def _look(token_set: TokenSet, *, deadline: float) -> TokenSet | None:
             if _has_ended(current, token_set):
                 return None
             if not current.lease_owner:
+                leave_database()
                 time.sleep(_CROWDED_SECONDS)
                 return current
             if watch.owner != current.lease_owner:
