@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from connections.authentication import AccessTokenGrant
+from connections.models import ApiToken
 from connections.models.api_token import ApiScope
 from oauthflow.flows.webhooks.configure import change_webhook, create_webhook, delete_webhook, rotate_secret
 from oauthflow.flows.webhooks.deliver import send_test
@@ -131,7 +132,7 @@ class WebhooksView(RestView):
         request=NewWebhookSerializer, responses={201: WebhookWithSecretSerializer, **REFUSALS},
     )  # fmt: skip
     def post(self, request: Request) -> Response:
-        wanted = said(NewWebhookSerializer, request) | {"program": _program(request)}
+        wanted = said(NewWebhookSerializer, request) | _set_up_by(request)
         is_site_wide = wanted.pop("site_wide")
         if is_site_wide and not self.person.has_perm(SITE_WIDE_PERMISSION):
             raise PermissionDenied("Webhooks of the whole site take a permission that your account does not have.")
@@ -160,7 +161,7 @@ class WebhookView(RestView):
         webhook = self._webhook(webhook_id)
         changes = said(WebhookChangeSerializer, request)
         rotates = changes.pop("rotate_secret")
-        change_webhook(webhook, actor=self.person, program=_program(request), **changes)
+        change_webhook(webhook, actor=self.person, **_set_up_by(request), **changes)
         shown = {}
         if rotates:
             shown["secret"] = rotate_secret(webhook, actor=self.person, now=timezone.now()).reveal()
@@ -190,8 +191,12 @@ class WebhookTestView(RestView):
         return Response(DeliverySerializer(delivery).data)
 
 
-def _program(request: Request) -> str:
-    return request.auth.name if isinstance(request.auth, AccessTokenGrant) else ""
+def _set_up_by(request: Request) -> dict[str, Any]:
+    """The program or the API token that does it; neither where the person does it in their own session."""
+    return {
+        "program": request.auth.name if isinstance(request.auth, AccessTokenGrant) else "",
+        "api_token": request.auth if isinstance(request.auth, ApiToken) else None,
+    }
 
 
 def managed_webhook(user: User, webhook_id: UUID) -> Webhook:

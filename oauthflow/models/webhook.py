@@ -15,6 +15,8 @@ from oauthflow.protocol.urls import parse_http_url
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+    from connections.models import ApiToken
+
 SITE_WIDE_PERMISSION: Final = "oauthflow.manage_site_webhooks"
 
 
@@ -35,6 +37,7 @@ class Webhook(models.Model):
         FAILING = "failing", "Nothing could be delivered for a day."
         BLOCKED = "blocked", "The address leads to where this site does not send."
         PROGRAM_STOPPED = "program", "The program that set it up was stopped."
+        TOKEN_ENDED = "token", "The API token that set it up has ended."
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner: models.ForeignKey[User | None, User | None] = models.ForeignKey(
@@ -60,6 +63,11 @@ class Webhook(models.Model):
     program_acts_for: models.ForeignKey[User | None, User | None] = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
     )
+    # Whether the row is still there is part of whether the token is good, so nothing follows when it goes.
+    api_token: models.ForeignKey[ApiToken | None, ApiToken | None] = models.ForeignKey(
+        "connections.ApiToken", models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+",
+        help_text="The personal API token that set it up; empty: none did.",
+    )  # fmt: skip
     failures = models.PositiveIntegerField(default=0, help_text="Attempts that failed since the last that did not.")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField(auto_now=True)

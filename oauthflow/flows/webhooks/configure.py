@@ -11,6 +11,7 @@ from django.db.models import F
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.models import ApiToken
 from oauthflow.egress import judge_url
 from oauthflow.flows.carriers import begin
 from oauthflow.flows.mail.queue_notices import tell_webhook_stopped
@@ -37,6 +38,7 @@ def create_webhook(
     description: str = "",
     events: Iterable[str] = (),
     program: str = "",
+    api_token: ApiToken | None = None,
 ) -> tuple[Webhook, Secret]:
     """Make a webhook; return it with its secret, which is shown this once.
 
@@ -48,6 +50,7 @@ def create_webhook(
         description: The owner's own words.
         events: Values of `EventType`; none: all.
         program: Client id of the program that does it for the actor, with whose grant the webhook ends; empty: none.
+        api_token: The actor's token with which it is done, and with which the webhook ends; None: a person does it.
 
     Raises:
         BlockedUrlError: The address leads to where this site does not send.
@@ -60,7 +63,7 @@ def create_webhook(
     secret = new_webhook_secret()
     webhook = Webhook(url=url, owner=owner, description=description, events=_in_order(events), created_at=now)
     webhook.secret_sealed = secret
-    webhook.program, webhook.program_acts_for = program, actor if program else None
+    webhook.program, webhook.program_acts_for, webhook.api_token = program, actor if program else None, api_token
     with transaction.atomic():
         webhook.save(force_insert=True)
         _record(webhook, actor=actor, kind="created")
@@ -76,10 +79,11 @@ def change_webhook(
     events: Iterable[str] | None = None,
     enabled: bool | None = None,
     program: str = "",
+    api_token: ApiToken | None = None,
 ) -> None:
     """Change what is given; to enable it forgets its troubles, to disable it gives up what waits.
 
-    Who says where it leads, or enables it, is who set it up: a person by themselves, or one of their programs.
+    Who says where it leads, or enables it, is who set it up: a person, a program or an API token of theirs.
 
     Raises:
         BlockedUrlError: The address leads to where this site does not send.
@@ -99,7 +103,7 @@ def change_webhook(
     if changes.get("enabled"):
         changes |= {"disabled_because": "", "failures": 0}
     if changes.get("enabled") or "url" in changes:
-        changes |= {"program": program, "program_acts_for": actor if program else None}
+        changes |= {"program": program, "program_acts_for": actor if program else None, "api_token": api_token}
     for name, value in changes.items():
         setattr(webhook, name, value)
     with transaction.atomic():
@@ -146,6 +150,17 @@ def stop_webhooks_of(program: str, *, person_id: int | None, now: datetime) -> N
     set_up = Webhook.objects.filter(program=program, enabled=True).select_related("owner")
     for webhook in set_up if person_id is None else set_up.filter(program_acts_for=person_id):
         stop_webhook(webhook, because=Webhook.Trouble.PROGRAM_STOPPED, now=now)
+
+
+def stop_webhooks_of_ended_tokens(*, now: datetime) -> None:
+    """Disable what personal API tokens set up that were revoked, are over or gone. AS14.
+
+    Somebody who is suspended hears nothing anyway, and goes on where they were when they come back.
+    """
+    good = ApiToken.objects.valid(now=now)
+    set_up = Webhook.objects.filter(enabled=True, api_token__isnull=False).exclude(owner__is_active=False)
+    for webhook in set_up.exclude(api_token__in=good).select_related("owner"):
+        stop_webhook(webhook, because=Webhook.Trouble.TOKEN_ENDED, now=now)
 
 
 def redeliver(delivery: WebhookDelivery, *, now: datetime) -> None:

@@ -18,6 +18,7 @@ from oauthflow.flows.outbox import CLAIM, claim_due
 from oauthflow.models import Webhook, WebhookDelivery
 from oauthflow.protocol.errors import FlowError
 
+from .configure import stop_webhooks_of_ended_tokens
 from .message import TEST_EVENT, message
 from .queue_events import queue_events
 from .settle import drop, settle
@@ -36,14 +37,14 @@ def deliver_due(*, go_on: Callable[[], bool] = lambda: True) -> int:
     Args:
         go_on: Asked before anything new is begun; what is under way is awaited, ten seconds at most.
     """
-    queue_events(now=timezone.now())
+    _queue()
     if not WebhookDelivery.objects.filter(next_attempt_at__lte=timezone.now()).exists():
         return 0
     with closing(_open_sender()) as sender:
         courier = _Courier(sender)
         while True:
             if go_on():
-                queue_events(now=timezone.now())
+                _queue()
                 courier.take(now=timezone.now())
             if not courier.under_way:
                 return courier.sent
@@ -62,6 +63,12 @@ def send_test(webhook: Webhook, *, now: datetime) -> WebhookDelivery:
             courier.settle_next()
     delivery.refresh_from_db()
     return delivery
+
+
+def _queue() -> None:
+    now = timezone.now()
+    stop_webhooks_of_ended_tokens(now=now)
+    queue_events(now=now)
 
 
 def _open_sender() -> Sender:
