@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,25 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import caches
-from django.db.backends.sqlite3.base import DatabaseOperations
+from django.core.management.commands import flush
+from django.db.backends.postgresql import operations as postgresql
+from django.db.backends.sqlite3 import operations as sqlite
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
 
 from audit.correlation import begin_correlation
+from audit.guard import restore_after_migrations
 from oauthflow.egress import blocking
 from oauthflow.flows.refresh import batch
 from oauthflow.flows.refresh.owners import end_session
 from oauthflow.flows.revocation_outbox import batch as revocation_batch
 from tests.fakes.internet import FakeInternet, FakeSender
 from tests.fakes.world import World
+
+# The machine may be busy with other things: no test is about how long it takes.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
@@ -88,15 +97,24 @@ def _touches_the_database(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _tables_can_be_emptied() -> Iterator[None]:
-    """Let Django empty SQLite's tables between tests, audit records too; the signal after it restores the guard."""
+    """Let Django empty SQLite's tables between tests, audit records too, and put back the guard of those alone.
+
+    Content types and permissions stay: to make them anew would take longer than most of these tests.
+    """
+    unguarded = ["DROP TRIGGER IF EXISTS audit_record_stays"]
     with pytest.MonkeyPatch.context() as patch:
-        emptying = DatabaseOperations.sql_flush
-
-        def sql_flush(*args: Any, **kwargs: Any) -> list[str]:
-            return ["DROP TRIGGER IF EXISTS audit_record_stays", *emptying(*args, **kwargs)]
-
-        patch.setattr(DatabaseOperations, "sql_flush", sql_flush)
+        for operations, first in ((sqlite.DatabaseOperations, unguarded), (postgresql.DatabaseOperations, [])):
+            patch.setattr(operations, "sql_flush", _emptying(operations.sql_flush, first))
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *said: restore_after_migrations())
         yield
+
+
+def _emptying(emptying: Callable[..., list[str]], first: list[str]) -> Callable[..., list[str]]:
+    def sql_flush(self: Any, style: Any, tables: list[str], **options: Any) -> list[str]:
+        emptied = [name for name in tables if name not in ("django_content_type", "auth_permission")]
+        return [*first, *emptying(self, style, emptied, **options)]
+
+    return sql_flush
 
 
 @pytest.fixture

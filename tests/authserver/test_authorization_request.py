@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authserver.protocol.authorization_request import (
@@ -175,7 +175,6 @@ def test_repetition_is_judged_before_the_rest() -> None:
         _checked(state=["a", "b"], response_type=["token"])
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*PARAMETERS, "scope", "prompt", "response_mode", "request", "x"]),

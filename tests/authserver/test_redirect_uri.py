@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authserver.protocol.errors import UnusableRedirectUriError
@@ -65,7 +65,6 @@ def test_only_the_port_of_a_loopback_address_may_differ(host: str, registered: s
     assert find_registered(f"http://{host}{requested}/callback?a=1", registered=[_WEB, known]) == known
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_whatever_is_appended_is_refused(more: str) -> None:
     assert (find_registered(_WEB + more, registered=[_WEB]) is None) == bool(more)
@@ -139,7 +138,6 @@ def test_an_administrator_may_take_a_programs_own_scheme_but_none_that_a_browser
             check_redirect_uri(uri, any_scheme=True)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60) | st.text(alphabet="htps:/.@#\\%?[]*:1aZ", max_size=40))
 def test_checking_any_text_ends_in_a_verdict(text: str) -> None:
     try:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authserver.protocol.client_document import document_lifetime_seconds, is_document_url, read_client_document
@@ -160,7 +160,6 @@ def test_keys_are_kept_only_where_the_method_needs_them() -> None:
     assert public.jwks is None
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
-from mcp.types import JSONRPCMessage
+from mcp.types import JSONRPCMessage, JSONRPCResponse
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse
 
@@ -24,7 +24,10 @@ class Named(BaseModel):
 
 
 class Events(EventStore):
-    """Every event of every stream, for clients that come back. `asked_after` is what they had seen last."""
+    """Every event of every stream, for clients that come back. `asked_after` is what they had seen last.
+
+    Who comes back waits for the answer: the SDK loses what a server says between the replay and what follows it live.
+    """
 
     def __init__(self) -> None:
         self._kept: list[tuple[str, JSONRPCMessage | None]] = []
@@ -37,6 +40,9 @@ class Events(EventStore):
     async def replay_events_after(self, last_event_id: str, send_callback: EventCallback) -> str | None:
         self.asked_after.append(last_event_id)
         stream = self._kept[int(last_event_id)][0]
+        async with asyncio.timeout(30):
+            while not any(of == stream and isinstance(message, JSONRPCResponse) for of, message in self._kept):
+                await asyncio.sleep(0.01)
         for number, (stream_id, message) in enumerate(self._kept):
             if stream_id == stream and number > int(last_event_id) and message is not None:
                 await send_callback(EventMessage(message, str(number)))
