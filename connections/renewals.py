@@ -46,7 +46,12 @@ class RenewalUnreadableError(Exception):
 
 @dataclass(slots=True)
 class Renewal:
-    """What one refresh brought, never changed. `generation` is the one that the row gets; times are aware UTC."""
+    """What one refresh brought, never changed. `generation` is the one that the row gets; times are aware UTC.
+
+    These fields are the format of a line of the spool, and while a site is upgraded the release before reads lines of
+    the release after. So a new field comes in two releases: the first reads it, with a default, and the next writes it.
+    A line with a field that nobody here knows stays where it is, as it is, for a process that can read it.
+    """
 
     id: UUID
     connection_id: UUID

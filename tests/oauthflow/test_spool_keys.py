@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -16,6 +17,7 @@ from pytest_django import Settings
 from connections.key_fingerprints import KeyInUseError, fingerprint_of
 from connections.key_rotation import ensure_keys_suffice, misplaced, rotate_keys, survey
 from connections.models import Connection, TokenSet
+from connections.renewals import Renewal, read_renewal
 from connections.sealed_stores import Change
 from oauthflow.flows.refresh import owners, refresh_connection, spool
 from oauthflow.flows.refresh.recovery import replay_spool
@@ -114,6 +116,27 @@ def test_a_torn_line_stays_where_it_is_and_is_told(before: dict[str, object], us
     assert path.read_bytes().endswith(b'\n{"id": "\xff\n')
     assert list(misplaced()) == [f"spool {path.name} line 2"]
     assert set(survey().values) == {fingerprint_of(NEW)}
+
+
+def test_a_line_of_the_next_release_waits_as_it_is_for_a_process_that_reads_it(
+    before: dict[str, object], use_keys: UseKeys, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = spool.files()
+    line = json.dumps({**json.loads(path.read_text()), "told_by": "the next release"}) + "\n"
+    path.write_text(line)
+    os.utime(path, (1e9, 1e9))
+    use_keys(NEW, OLD)
+    rotate_keys(now=now)
+    spool.change(path, lambda renewal: None)
+    assert replay_spool() == 0
+    assert path.read_text() == line
+
+    def read_by_the_next_release(text: str) -> Renewal:
+        return read_renewal(json.dumps({name: said for name, said in json.loads(text).items() if name != "told_by"}))
+
+    monkeypatch.setattr(spool, "read_renewal", read_by_the_next_release)
+    assert replay_spool() == 1
+    assert TokenSet.objects.get().generation == 2
 
 
 def test_of_many_answers_in_a_file_one_is_forgotten(before: dict[str, object]) -> None:
