@@ -8,15 +8,22 @@ from typing import Any, Final
 
 from celery import Celery, Task, signals
 from django.conf import settings
+from kombu.transport import TRANSPORT_ALIASES
 
 from audit.correlation import begin_correlation, begun_correlation
 
 from .broker import CORRELATION_HEADER, HEARTBEAT_TASK
-from .message_transports import use_patient_transports
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
 
-use_patient_transports()
+# By name, for the addresses that `broker_settings` makes: SQLAlchemy takes long to load, and commands need no broker.
+TRANSPORT_ALIASES.update(
+    {
+        "redis": "mcp_oauth_site.message_transports:RedisTransport",
+        "rediss": "mcp_oauth_site.message_transports:RedisTransport",
+        "sqla": "mcp_oauth_site.message_transports:SqlTransport",
+    }
+)
 app = Celery("mcp_oauth_site")
 app.conf.update(settings.CELERY)
 # An app that is off has no tasks.

@@ -8,22 +8,11 @@ from queue import Empty
 from typing import Any, Final
 
 import structlog
-from kombu.transport import TRANSPORT_ALIASES, redis, sqlalchemy
+from kombu.transport import redis, sqlalchemy
 from redis.exceptions import RedisError
 
 _log = structlog.get_logger(__name__)
 _UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError)
-
-
-def use_patient_transports() -> None:
-    """Have Celery take these for the addresses that `broker_settings` makes."""
-    TRANSPORT_ALIASES.update(
-        {
-            "redis": f"{__name__}:RedisTransport",
-            "rediss": f"{__name__}:RedisTransport",
-            "sqla": f"{__name__}:SqlTransport",
-        }
-    )
 
 
 class RedisQoS(redis.QoS):

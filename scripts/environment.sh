@@ -1,6 +1,8 @@
 # Sourced by the other scripts: makes what they need, or says in one sentence what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Many processes start here: each would compile everything anew.
+unset PYTHONDONTWRITEBYTECODE
 
 stop() {
   echo "error: $*" >&2

@@ -15,14 +15,12 @@ from kombu.transport import sqlalchemy
 from audit.correlation import begin_correlation, correlation_id
 from mcp_oauth_site.broker import CORRELATION_HEADER, broker_settings
 from mcp_oauth_site.celery import begin_task_correlation, send_correlation
-from mcp_oauth_site.message_transports import use_patient_transports
 
 
 # A word of SQLAlchemy to kombu, not to us.
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 @pytest.mark.parametrize("payload", ["not json", "[]", "{}", '{"properties": null}', '"text"', "null"])
 def test_a_message_of_the_embedded_broker_that_cannot_be_read_is_skipped(payload: str, tmp_path: Path) -> None:
-    use_patient_transports()
     file = tmp_path / "broker.sqlite3"
     settings = broker_settings("", sqlite_file=file)
     with Connection(settings["broker_url"], transport_options=settings["broker_transport_options"]) as broker:
@@ -42,7 +40,6 @@ def test_a_message_of_the_embedded_broker_that_cannot_be_read_is_skipped(payload
 def test_an_empty_queue_of_the_embedded_broker_is_looked_into_again_only_once_the_file_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_patient_transports()
     looked: list[str] = []
     look = sqlalchemy.Channel._get
 
