@@ -66,6 +66,7 @@ async def _streams(stage: Stage, count: int) -> None:
     at_first = memory()
     rest = await _open(stage.ours, count - _FIRST)
     seconds, held = time.perf_counter() - opened, memory()
+    threads = len(list(Path(f"/proc/{stage.site.pid}/task").iterdir()))
     still = sum(not connection.transport.is_closing() for connection in (*first, *rest))
     if still != count:
         raise SystemExit(f"of {count} streams {still} are open")
@@ -74,7 +75,11 @@ async def _streams(stage: Stage, count: int) -> None:
     await asyncio.to_thread(drive, stage.ours, connections=16, calls=2000)
     later = await _settled(memory)
     each = (held - at_first) * 1024 / (count - _FIRST)
-    print(f"{count} streams, opened in {seconds:.1f} s, none failed: {start:.0f} → {held:.0f} MiB, {each:.1f} KiB each")
+    print(
+        f"{count} streams, opened in {seconds:.1f} s, none failed: {start:.0f} → {held:.0f} MiB, {each:.1f} KiB each",
+        end="; ",
+    )
+    print(f"{threads} threads")
     print(f"all closed again: {end:.0f} MiB, {end / start:.2f} times the start", end="; ")
     print(f"2,000 calls later: {later:.0f} MiB, {later / start:.2f} times")
 

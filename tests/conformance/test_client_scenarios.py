@@ -21,11 +21,7 @@ EVERY_SCOPE = (
     "servers:read", "servers:write", "connections:read", "connections:write", "tokens:release", "tools:call",
 )  # fmt: skip
 
-# The older era differs in how a call asks for more; how a program is let in is the same.
-THROUGH_GATEWAY = {
-    "2026-07-28": SCENARIOS["2026-07-28"],
-    "2025-11-25": ["auth/metadata-default", "auth/scope-step-up", "auth/scope-retry-limit", "auth/pre-registration"],
-}
+THROUGH_GATEWAY = {revision: SCENARIOS[revision] for revision in ("2026-07-28", "2025-11-25")}
 
 pytestmark = pytest.mark.conformance
 

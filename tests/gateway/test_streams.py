@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -217,6 +218,33 @@ async def test_streams_are_limited_by_person_and_by_process(front: Front) -> Non
     for client in (*mine, bobs, again):
         client.leave()
         await client.end()
+
+
+@limits(streams_of_a_user=501, streams=501)
+@requirement("G13")
+async def test_an_open_stream_takes_no_thread_and_leaves_nothing_open(front: Front) -> None:
+    front.upstream.behave = streams(EVENT, never)
+    first = open_stream(front, "listen")
+    await first.start()
+    threads, files = _threads(), _files()
+    clients: list[Client] = []
+    for _ in range(50):
+        clients += (some := [open_stream(front, "listen") for _ in range(10)])
+        assert [(await client.start()).status for client in some] == [200] * 10
+    assert len(front.gateway._watch.streams()) == 501
+    assert _threads() - threads < 10  # a few for names of hosts, however many streams there are
+    for client in (first, *clients):
+        client.leave()
+        await client.end()
+    await until(lambda: _files() <= files)
+
+
+def _threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def _files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_a_process_that_stops_ends_its_streams(front: Front) -> None:
