@@ -24,6 +24,7 @@ from ..sessions.headers import SessionHeaders
 from ..streams.watch import UnderWay, Watch
 from ..targets.find import TARGETS, NeedsPersonError, Reason, Target, renew
 from .edited_events import Edit
+from .fresh_refusals import FreshRefusals
 from .old_sse import ask_old_server
 from .relay import Relay
 from .returned import Kind, kind_of, returned_headers, unexplained
@@ -78,6 +79,7 @@ class Forwarding:
         self, client: RelayClient, *, sessions: SessionHeaders, watch: Watch, limits: GatewayConfiguration
     ) -> None:
         self._client, self._sessions, self._watch, self._limits = client, sessions, watch, limits
+        self._fresh_refusals = FreshRefusals()
 
     async def forward(self, call: Call, under_way: UnderWay) -> None:
         """Send a call, and relay the answer to its end.
@@ -110,14 +112,18 @@ class Forwarding:
         answer = await self._sent(call)
         if answer.status == 401:
             answer.close()
+            if self._fresh_refusals.is_known(call.target.connection_id, call.message):
+                raise await TARGETS.give_up(call.target, ends=False)
             call.target = await renew(call.target, caller=call.caller)
             answer = await self._sent(call)
         if answer.status in (401, 403):
             challenge = answer.header("WWW-Authenticate")
             answer.close()
             if answer.status == 401:
-                raise await TARGETS.give_up(call.target)
+                ends = self._fresh_refusals.ends(call.target.connection_id, call.message)
+                raise await TARGETS.give_up(call.target, ends=ends)
             raise _forbidden(call.target, bearer_challenge(challenge))
+        self._fresh_refusals.note_taken(call.target.connection_id)
         return answer
 
     async def _sent(self, call: Call) -> ServerAnswer:

@@ -207,12 +207,18 @@ class Targets:
             return await self._by_flows(found, caller=caller, refused=target.credentials.access_token)
         return found.as_target(found.credentials)
 
-    async def give_up(self, target: Target) -> NeedsPersonError:
-        """Note that the server refuses even what `renew` gave, and return what to tell the person."""
+    async def give_up(self, target: Target, *, ends: bool) -> NeedsPersonError:
+        """Return what to tell the person where the server refuses even what `renew` gave.
+
+        Args:
+            target: As `renew` returned it.
+            ends: Whether the connection is over with that, for everybody who uses it.
+        """
         server, connection_id = target.server, target.connection_id
         if connection_id is None:
             return NeedsPersonError(Reason.CREDENTIAL_REFUSED, server)
-        await self.threads.run(partial(give_up, connection_id, generation=target.generation))
+        if ends:
+            await self.threads.run(partial(give_up, connection_id, generation=target.generation))
         return NeedsPersonError(
             Reason.REAUTHORIZE, server, connection_id=connection_id, label=target.label, detail=REASONS[FRESH_REFUSED]
         )

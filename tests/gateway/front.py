@@ -198,8 +198,8 @@ class Front:
         self.renewed += 1
         return self._target()
 
-    async def give_up(self, target: Target) -> NeedsPersonError:
-        self.given_up += 1
+    async def give_up(self, target: Target, *, ends: bool) -> NeedsPersonError:
+        self.given_up += ends
         return NeedsPersonError(Reason.REAUTHORIZE, target.server)
 
     def _target(self) -> Target:
@@ -261,7 +261,7 @@ async def standing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Async
         monkeypatch.setattr(application, "Sessions", lambda *args, **kwargs: front.sessions)
         monkeypatch.setattr(TARGETS, "threads", None, raising=False)
         for name, value in (("open", nothing), ("close", nothing), ("give_up", front.give_up)):
-            monkeypatch.setattr(type(TARGETS), name, lambda self, *args, _value=value: _value(*args))
+            monkeypatch.setattr(type(TARGETS), name, lambda self, *args, _value=value, **named: _value(*args, **named))
         monkeypatch.setattr(watch, "TICK_SECONDS", 0.02)
         monkeypatch.setattr(PolicyBook, "policy_for", front.policy_for)
         monkeypatch.setattr(calls, "_write", front.note)

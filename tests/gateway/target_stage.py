@@ -56,7 +56,7 @@ def give_up(*, of: int = -1) -> Step:
     """The server has answered 401 to what `renew` gave as well."""
 
     async def step(targets: Targets, before: list[Found]) -> Found:
-        return await targets.give_up(target_of(before[of]))
+        return await targets.give_up(target_of(before[of]), ends=True)
 
     return step
 

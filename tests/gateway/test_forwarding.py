@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -105,10 +106,34 @@ async def test_a_refused_token_is_renewed_once_and_the_call_tried_once_more(fron
     assert [seen.header("Authorization") for seen in front.upstream.seen] == ["Bearer upstream-0", "Bearer upstream-1"]
     front.upstream.behave = refusing
     answer = await front.ask(modern_call(), MODERN)
-    assert (front.renewed, front.given_up, len(front.upstream.seen)) == (2, 1, 4)
+    assert (front.renewed, front.given_up, len(front.upstream.seen)) == (2, 0, 4)
     assert answer.status not in (401, 403)
     assert answer.header("www-authenticate") is None
     assert b"evil" not in answer.body
+
+
+LISTING = modern_call(method="tools/list"), {**MODERN, "Mcp-Method": "tools/list", "Mcp-Name": None}
+CALLING = modern_call(), MODERN
+CALLING_ANOTHER = modern_call(name="another"), {**MODERN, "Mcp-Name": "another"}
+REFUSALS: dict[str, tuple[list[Any], int]] = {
+    "one tool, again and again": ([CALLING, CALLING, CALLING], 0),
+    "two tools, and a list that is taken in between": ([CALLING, None, CALLING_ANOTHER], 0),
+    "two tools": ([CALLING, CALLING_ANOTHER], 1),
+    "a tool and a list": ([CALLING, LISTING], 1),
+    "a list": ([LISTING], 1),
+}
+
+
+@requirement("G-05", "G03")
+@pytest.mark.parametrize(("asked", "ended"), REFUSALS.values(), ids=REFUSALS.keys())
+async def test_a_connection_ends_where_more_than_one_tool_refuses_fresh_access(
+    front: Front, asked: list[Any], ended: int
+) -> None:
+    for request in asked:
+        front.upstream.behave = answers(status=401) if request else answers()
+        await front.ask(*(request or LISTING))
+    assert front.given_up == ended
+    assert front.renewed == len({id(request) for request in asked if request})  # not again for what is known
 
 
 @requirement("G-05", "S-06")
