@@ -35,13 +35,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         request_seconds: How long a request may take to come, from its first byte, or the connection, to its last byte.
     """
 
+    # With more than 30 attributes in its dictionary, a connection would take a KiB more.
+    __slots__ = ("_head_bytes", "_is_in_head", "_is_whole", "_late", "_waiting_bytes")
+
     request_seconds = REQUEST_SECONDS
-    _head_bytes = _waiting_bytes = 0
-    _is_in_head = True
-    _is_whole = False
-    _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._head_bytes = self._waiting_bytes = 0
+        self._is_in_head, self._is_whole = True, False
+        self._late: asyncio.TimerHandle | None = None
         super().connection_made(cast("asyncio.Transport", JoinedWrites(cast("asyncio.Transport", transport))))
         self._late = self.loop.call_later(self.request_seconds, self._refuse_late)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from typing import Any, Final
 
 from ..models.usage import Outcome
@@ -23,7 +22,7 @@ class AnswerEnd:
     __slots__ = ("_chunks", "_size", "bytes")
 
     def __init__(self) -> None:
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._size = self.bytes = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -32,7 +31,7 @@ class AnswerEnd:
         self._size += len(chunk)
         self.bytes += len(chunk)
         while self._size - len(self._chunks[0]) >= _KEPT_BYTES:
-            self._size -= len(self._chunks.popleft())
+            self._size -= len(self._chunks.pop(0))
 
     def outcome(self, *, status: int) -> tuple[Outcome, int]:
         """Return how it ended, and the code of the JSON-RPC error, 0 without one.

@@ -49,18 +49,18 @@ class Rights:
 
     async def _ask(self, streams: Sequence[UnderWay]) -> None:
         """Whoever is slow to answer, such as another issuer, delays the end of their own streams only."""
-        self._asking = {stream: asking for stream, asking in self._asking.items() if not asking.done()}
-        asked = {stream: asyncio.create_task(_look(stream)) for stream in streams if stream not in self._asking}
+        asked = {stream: asyncio.create_task(self._look(stream)) for stream in streams if stream not in self._asking}
         self._asking |= asked
         if asked:
             await asyncio.wait(asked.values(), timeout=_SLOW_SECONDS)
 
-
-async def _look(stream: UnderWay) -> None:
-    still_may = False
-    try:
-        still_may = await stream.still_may()
-    except Exception as error:
-        _log.warning("nobody knows whether a stream may stay open", name=type(error).__name__)
-    if not still_may:
-        stream.stop(StreamEndedError("the right to it has ended"))
+    async def _look(self, stream: UnderWay) -> None:
+        still_may = False
+        try:
+            still_may = await stream.still_may()
+        except Exception as error:
+            _log.warning("nobody knows whether a stream may stay open", name=type(error).__name__)
+        finally:
+            del self._asking[stream]
+        if not still_may:
+            stream.stop(StreamEndedError("the right to it has ended"))

@@ -162,6 +162,7 @@ class RelayWire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
         self._origin.closed(self)
+        vars(self).pop("_parser", None)  # it holds our methods: both would wait for the garbage collector
         is_at_end = self._has_ended and exc is None
         if self._answer is not None and is_at_end and not any(self._answer.header(name) for name in _LENGTHS):
             self._complete()  # RFC 9112 §6.3: without a length, the body is what comes until the server's end

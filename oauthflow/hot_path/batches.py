@@ -111,19 +111,26 @@ class Batches(Generic[Item, Result]):
 
     def _run(self) -> None:
         try:
-            while batch := self._next():
-                items, futures = zip(*batch, strict=True)
-                self._working_since = time.monotonic()
-                try:
-                    results, error = self._work(items), None
-                except Exception as raised:
-                    results, error = [], raised
-                self._working_since = float("inf")
-                self._loop.call_soon_threadsafe(self._settle, futures, results, error)
-                if error is None:
-                    self._afterwards(items)
+            while self._work_on(self._next()):
+                continue
         finally:
             self._at_end()
+
+    def _work_on(self, batch: Batch[Item, Result]) -> bool:
+        """Return whether there was anything to do; nothing of it is kept while the thread waits for more."""
+        if not batch:
+            return False
+        items, futures = zip(*batch, strict=True)
+        self._working_since = time.monotonic()
+        try:
+            results, error = self._work(items), None
+        except Exception as raised:
+            results, error = [], raised
+        self._working_since = float("inf")
+        self._loop.call_soon_threadsafe(self._settle, futures, results, error)
+        if error is None:
+            self._afterwards(items)
+        return True
 
     def _next(self) -> Batch[Item, Result]:
         """Wait for items; return them with all that came meanwhile, or nothing at the end."""

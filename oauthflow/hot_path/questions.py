@@ -98,18 +98,20 @@ class SqliteAsker:
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, timeout=_SQLITE_WAIT_SECONDS, isolation_level=None)
         self._connection.execute("PRAGMA query_only = ON")
+        # One for all questions: a connection remembers two hundred cursors, which hold on to the memory around them.
+        self._cursor = self._connection.cursor()
         self._answers: dict[tuple[object, ...], Row | None] = {}
         self._version, self._since = -1, 0.0
 
     async def ask(self, question: Question, *asked: object) -> Row | None:
-        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
         now = monotonic()
         if version != self._version or now - self._since > _MOMENT_SECONDS or len(self._answers) > _CAPACITY:
             self._answers.clear()
             self._version, self._since = version, now
         key = (question, *(value for value in asked if not isinstance(value, datetime)))
         if key not in self._answers:
-            found = self._connection.execute(question.sqlite, [*map(as_in_sqlite, asked)]).fetchone()
+            found = self._cursor.execute(question.sqlite, [*map(as_in_sqlite, asked)]).fetchone()
             self._answers[key] = found
         return self._answers[key]
 
