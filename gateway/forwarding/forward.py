@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import partial
 
 from connections.models import McpServer
 from oauthflow.egress.relay_client import RelayClient, ServerAnswer
@@ -28,6 +27,7 @@ from .fresh_refusals import FreshRefusals
 from .old_sse import ask_old_server
 from .relay import Relay
 from .returned import Kind, kind_of, returned_headers, unexplained
+from .with_credentials import send_with_credentials
 
 
 @dataclass(slots=True)
@@ -130,22 +130,14 @@ class Forwarding:
         exchange, target = call.exchange, call.target
         if target.server.transport == McpServer.Transport.SSE:
             return await ask_old_server(
-                self._client,
-                target.server.url,
-                message=call.message,
-                headers=target.credentials.headers,
-                most_bytes=self._limits.event_line_bytes,
+                self._client, target, message=call.message, most_bytes=self._limits.event_line_bytes
             )
         headers = exchange.headers.forwarded(resumable=call.era is Era.LEGACY)
         if session := await self._sessions.name_for_server(call):
             headers.append(("Mcp-Session-Id", session))
         body = call.message.body if call.message is not None else None
-        send = partial(self._client.send, exchange.method, target.server.url, body=body)
-        answer = await send(headers=[*headers, *target.headers_for(exchange.method)])
-        if target.credentials.bound is not None and _asks_for_nonce(target, answer):
-            answer.close()
-            answer = await send(headers=[*headers, *target.headers_for(exchange.method)])
-        return answer
+        url = target.server.url
+        return await send_with_credentials(self._client, target, exchange.method, url=url, headers=headers, body=body)
 
     async def _relay(self, call: Call, answer: ServerAnswer, under_way: UnderWay) -> None:
         kind = kind_of(answer)
@@ -182,8 +174,3 @@ def _forbidden(target: Target, challenge: BearerChallenge | None) -> Exception:
     return NeedsPersonError(
         Reason.STEP_UP, target.server, connection_id=target.connection_id, label=target.label, scopes=scopes
     )
-
-
-def _asks_for_nonce(target: Target, answer: ServerAnswer) -> bool:
-    nonce, challenge = answer.header("DPoP-Nonce"), answer.header("WWW-Authenticate")
-    return target.note_nonce(answer.status, nonce=nonce, www_authenticate=challenge)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final
@@ -23,6 +23,8 @@ from oauthflow.protocol.errors import MalformedResponseError
 from ..endpoint.answers import FailedError
 from ..messages import Era, Message, RefusedMessageError
 from ..messages.message import INVALID_REQUEST, UNSUPPORTED_VERSION
+from ..targets.target import Target
+from .with_credentials import send_with_credentials
 
 VERSION: Final = "2024-11-05"
 _HELLO: Final = {
@@ -35,7 +37,6 @@ _READY: Final = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _END_BYTES: Final = 3  # the longest without its last byte
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-Headers = Sequence[tuple[str, str]]
 
 
 class BridgedAnswer:
@@ -73,15 +74,14 @@ class BridgedAnswer:
 
 
 async def ask_old_server(
-    client: RelayClient, url: str, *, message: Message | None, headers: Headers, most_bytes: int
+    client: RelayClient, target: Target, *, message: Message | None, most_bytes: int
 ) -> ServerAnswer:
     """Send a request to a server of 2024-11-05, in a session of its own.
 
     Args:
         client: To send with.
-        url: Of the server's stream.
+        target: Its address is the one of the server's stream.
         message: Of the client.
-        headers: The person's credentials there.
         most_bytes: Longest event.
 
     Returns:
@@ -93,22 +93,24 @@ async def ask_old_server(
         FlowError: The server cannot be reached, or does not do what such a server does.
     """
     request = _request_of(message)
-    stream = await client.send("GET", url, headers=[("Accept", "text/event-stream"), *headers], body=None)
+    send, url = partial(send_with_credentials, client, target), target.server.url
+    stream = await send("GET", url=url, headers=[("Accept", "text/event-stream")], body=None)
     if stream.status != 200 or not stream.header("Content-Type").lower().startswith("text/event-stream"):
         return stream
     events = _events(stream, most_bytes=most_bytes)
     try:
-        post = partial(client.send, "POST", await _endpoint(events, url=url))
-        sent = [("Content-Type", "application/json"), *headers]
+        post = partial(
+            send, "POST", url=await _endpoint(events, url=url), headers=[("Content-Type", "application/json")]
+        )
         if request.method != "initialize":
             for body in (json.dumps(_HELLO).encode(), _READY):
-                refused = await _refused(await post(headers=sent, body=body))
+                refused = await _refused(await post(body=body))
                 if refused is not None:
                     stream.close()
                     return refused
                 if body is not _READY:
                     await _until_answer(events, _HELLO["id"])
-        refused = await _refused(await post(headers=sent, body=request.body))
+        refused = await _refused(await post(body=request.body))
     except BaseException:
         stream.close()
         raise

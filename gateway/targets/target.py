@@ -72,21 +72,27 @@ class Target:
     label: str = ""
     grant: str = field(default="", repr=False)
 
-    def headers_for(self, method: str) -> Headers:
-        """Return the credentials of one request; with a fresh proof where the token is bound to a key. RFC 9449 §7."""
+    def headers_for(self, method: str, *, url: str = "") -> Headers:
+        """Return the credentials of one request; with a fresh proof where the token is bound to a key. RFC 9449 §7.
+
+        Args:
+            method: Of the request.
+            url: At this server; empty: its configured one.
+        """
         bound = self.credentials.bound
         if bound is None:
             return self.credentials.headers
-        proof = proof_for(bound.key, method=method, url=self.server.url, access_token=bound.access_token)
+        proof = proof_for(bound.key, method=method, url=url or self.server.url, access_token=bound.access_token)
         return (*self.credentials.headers, (PROOF_HEADER, proof))
 
-    def note_nonce(self, status: int, *, nonce: str, www_authenticate: str) -> bool:
+    def note_nonce(self, status: int, *, nonce: str, www_authenticate: str, url: str = "") -> bool:
         """Keep the nonce that an answer gives for the next proof.
 
         Args:
             status: Of the answer.
             nonce: Its `DPoP-Nonce`; empty: none.
             www_authenticate: Its header of that name; empty: none.
+            url: As for `headers_for`.
 
         Returns:
             Whether the request was refused only for want of it, and may be sent again. RFC 9449 §9.
@@ -94,9 +100,9 @@ class Target:
         if self.credentials.bound is None or not nonce:
             return False
         answered = {NONCE_HEADER: nonce, "www-authenticate": www_authenticate}
-        sent = Request("POST", self.server.url, dpop_key=self.credentials.bound.key)
+        sent = Request("POST", url or self.server.url, dpop_key=self.credentials.bound.key)
         try:
-            note_nonce(Response(status, url=self.server.url, headers=answered), request=sent)
+            note_nonce(Response(status, url=sent.url, headers=answered), request=sent)
         except NonceAskedError:
             return True
         return False

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from aiohttp import web
 from pytest_django import Settings
+from requests.structures import CaseInsensitiveDict
 
+from gateway.targets.credentials import Credentials
+from gateway.targets.target import Target
+from oauthflow.egress import proofs
+from oauthflow.egress.bound_token import BoundToken
+from oauthflow.protocol.secret import Secret
+from oauthflow.protocol.signing_key import SigningKey
+from tests.fakes.internet import Call
+from tests.fakes.proofs import read_proof
 from tests.requirements import requirement
 
 from .front import LEGACY, MODERN, Front, legacy_call, modern_call
@@ -139,3 +148,29 @@ async def test_a_message_that_is_never_quite_accepted_keeps_no_connection(front:
         for seen in front.upstream.seen:
             await seen.left.wait()
     assert [seen.method for seen in front.upstream.seen] == ["GET", "POST"]
+
+
+async def test_a_token_bound_to_a_key_goes_with_a_proof_for_each_address_and_its_nonce(
+    front: Front, old: OldServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs.forget_nonces()
+    bound = BoundToken(Secret("bound"), SigningKey.new())
+    credentials = Credentials((("Authorization", "DPoP bound"),), bound.access_token, bound)
+    monkeypatch.setattr(front, "_target", lambda: Target(front.server, credentials, front.connection_id))
+    proved: list[tuple[str, str | None]] = []
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        call = Call(request.method, str(request.url), CaseInsensitiveDict(request.headers), "")
+        proved.append((request.path, nonce := read_proof(call).claims.get("nonce")))
+        if nonce is None:
+            asks = {"WWW-Authenticate": 'DPoP error="use_dpop_nonce"', "DPoP-Nonce": "n-1"}
+            return web.Response(status=401, headers=asks)
+        return await old.behave(request)
+
+    front.upstream.behave = behave
+    answer = await front.ask(legacy_call(7), LEGACY)
+    assert (answer.status, _messages(answer.body)[-1]["id"], front.renewed) == (200, 7, 0)
+    assert proved == [
+        ("/sse", None), ("/sse", "n-1"), ("/messages", None), *[("/messages", "n-1")] * 3,
+    ]  # fmt: skip
+    proofs.forget_nonces()

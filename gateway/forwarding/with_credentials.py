@@ -1,0 +1,39 @@
+"""A request with a person's credentials; where they are bound to a key, with a fresh proof. RFC 9449 §7, §9."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from oauthflow.egress.relay_client import RelayClient, RelayedAnswer
+
+from ..targets.target import Target
+
+Headers = Sequence[tuple[str, str]]
+
+
+async def send_with_credentials(
+    client: RelayClient, target: Target, method: str, *, url: str, headers: Headers, body: bytes | None
+) -> RelayedAnswer:
+    """Send it, and once more where nothing but the server's nonce was missing.
+
+    Args:
+        client: To send with.
+        target: Whose credentials.
+        method: Of the request.
+        url: At the target's server.
+        headers: All others.
+        body: None for a request without one.
+
+    Raises:
+        FlowError: As `RelayClient.send`.
+    """
+    answer = await client.send(method, url, headers=[*headers, *target.headers_for(method, url=url)], body=body)
+    if target.credentials.bound is not None and _asks_for_nonce(target, answer, url=url):
+        answer.close()
+        answer = await client.send(method, url, headers=[*headers, *target.headers_for(method, url=url)], body=body)
+    return answer
+
+
+def _asks_for_nonce(target: Target, answer: RelayedAnswer, *, url: str) -> bool:
+    nonce, challenge = answer.header("DPoP-Nonce"), answer.header("WWW-Authenticate")
+    return target.note_nonce(answer.status, nonce=nonce, www_authenticate=challenge, url=url)
