@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -84,13 +84,12 @@ def _with_scheme_of_http(root: Application) -> Application:
 
 
 def _by_prefix(handlers: dict[str, Application], *, otherwise: Application) -> Application:
-    async def chosen(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    def chosen(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         path = scope["path"]
         for prefix, handler in handlers.items():
             if path.startswith(prefix):
-                await handler(scope, receive, send)
-                return
-        await otherwise(scope, receive, send)
+                return handler(scope, receive, send)
+        return otherwise(scope, receive, send)
 
     return chosen
 

@@ -10,11 +10,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from oauthflow.hot_path.collector import give_back
+
 from ..conf import GatewayConfiguration
 from ..endpoint.answers import FailedError
 from ..endpoint.exchange import ClientGoneError, Exchange
 
 TICK_SECONDS: Final = 0.25
+MANY: Final = 500
+"""After so many at once, what they took goes back to the system when most of them have ended."""
+GIVEN_BACK_SECONDS: Final = 2.0  # until the others that end with them have ended too
 HEARTBEAT: Final = b": \n\n"
 """A comment between two events. WHATWG HTML §9.2.6."""
 StillMay = Callable[[], Awaitable[bool]]
@@ -115,6 +120,7 @@ class Watch:
     def __init__(self, limits: GatewayConfiguration) -> None:
         self._limits = limits
         self._under_way: set[UnderWay] = set()
+        self._most = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
@@ -164,4 +170,8 @@ class Watch:
         self.now = now = self._loop.time()
         for under_way in tuple(self._under_way):
             under_way.look(now, limits=self._limits)
+        self._most = max(self._most, len(self._under_way))
+        if self._most >= MANY and len(self._under_way) < self._most / 10:
+            self._most = 0
+            self._loop.call_later(GIVEN_BACK_SECONDS, give_back)
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick) if self._under_way else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from typing import Final
 
@@ -13,3 +14,14 @@ def collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
+
+
+def give_back() -> None:
+    """Return memory that nothing uses to the system, after much has ended: some milliseconds.
+
+    Python keeps lists of free objects until a full collection, and glibc gives back by itself only what lies at the end
+    of its heap. Other C libraries have no such function.
+    """
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

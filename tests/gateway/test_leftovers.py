@@ -6,12 +6,15 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.conf import GatewayConfiguration
+from gateway.streams import watch
 from gateway.streams.rights import Rights
 from oauthflow.egress.origin import Origin
 from oauthflow.egress.relay_wire import RelayWire
@@ -61,13 +64,29 @@ async def test_what_a_thread_has_worked_on() -> None:
 async def test_a_stream_whose_right_was_asked_for() -> None:
     open_streams: list[Any] = [Thing()]
     left = weakref.ref(open_streams[0])
-    watch: Any = SimpleNamespace(streams=open_streams.copy)
-    rights = Rights(watch, GatewayConfiguration(rights_seconds=0.01))
+    asked: Any = SimpleNamespace(streams=open_streams.copy)
+    rights = Rights(asked, GatewayConfiguration(rights_seconds=0.01))
     await rights.open()
     await asyncio.sleep(0.05)
     open_streams.clear()
     await until_gone(left)
     await rights.close()
+
+
+async def test_memory_goes_back_once_when_most_of_many_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back = list[None]()
+    for name, value in (("MANY", 16), ("GIVEN_BACK_SECONDS", 0), ("give_back", lambda: given_back.append(None))):
+        monkeypatch.setattr(watch, name, value)
+    watching, exchange = watch.Watch(GatewayConfiguration()), cast("Any", SimpleNamespace(receive=asyncio.Event().wait))
+    over = partial(watching.over, exchange, seconds=60, is_left_to_finish=True, still_may=Thing().still_may)
+    with ExitStack() as many:
+        for _ in range(16):
+            many.enter_context(over())
+        await asyncio.sleep(2 * watch.TICK_SECONDS)
+        assert not given_back
+    with over():
+        await asyncio.sleep(3 * watch.TICK_SECONDS)
+    assert len(given_back) == 1
 
 
 async def until_gone(left: weakref.ref[Any]) -> None:
