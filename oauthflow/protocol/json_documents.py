@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from .errors import MalformedResponseError
 from .messages import Response
@@ -56,12 +57,7 @@ def parse_json_object(body: bytes, *, max_depth: int = 20) -> dict[str, Any]:
 
 def _parsed(body: bytes) -> tuple[object, str]:
     try:
-        document = json.loads(
-            body.decode("utf-8-sig"),
-            object_pairs_hook=_object_without_repeats,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        document = _decoder.decode(body.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError:
         return None, "the body is not UTF-8"
     except RecursionError:
@@ -123,3 +119,8 @@ def _check_text(texts: Iterable[str]) -> None:
     for text in texts:
         if _UNSTORABLE.search(text):
             raise MalformedResponseError("a text in the JSON holds NUL or half a surrogate pair")
+
+
+_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_object_without_repeats, parse_constant=_refuse_constant, parse_float=_finite
+)

@@ -147,6 +147,23 @@ def test_an_answer_of_a_dead_owner_whose_grant_ended_is_revoked_once(
     assert answers(folder) == []
 
 
+@fault("F11")
+def test_an_answer_that_the_database_loses_after_it_was_seen_there_is_written_again(
+    connection: Connection, now: datetime, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = TokenSet.objects.values().get()
+    refresh_connection(connection, now=now, trigger="use")
+    renewed = TokenSet.objects.get().access_token_sealed.reveal()
+    replay_spool()
+    with monkeypatch.context() as once:
+        once.setattr(spool, "lines_of", lambda path: pytest.fail("a file that is known to be written is read again"))
+        assert replay_spool() == 0
+
+    TokenSet.objects.update(**before)
+    assert replay_spool() == 1
+    assert TokenSet.objects.get().access_token_sealed.reveal() == renewed
+
+
 def test_an_answer_that_was_stored_before_its_grant_ended_is_not_revoked_again(
     connection: Connection, now: datetime, folder: Path
 ) -> None:

@@ -113,9 +113,9 @@ class _Run:
         if not ids:
             return
         try:
-            rows = self._read(ids)
+            rows, make = self._read(ids), partial(self._made, now=self._moment())
             self._queues.look_for_trouble(rows)
-            ready = [made for row in rows if (made := self._guarded(row, self._made)) is not None]
+            ready = [made for row in rows if (made := self._guarded(row, make)) is not None]
             left = set(ids) - {attempt.token_set.pk for attempt, _ in ready}
             taken, crowded = self._leased([attempt for attempt, _ in ready])
         except (DatabaseError, FlowError) as error:  # not writable, database or spool: nothing is sent
@@ -150,12 +150,12 @@ class _Run:
             claims.append(Claim(attempt.token_set, attempt.owner, before if before in self._dead_owners else "-", most))
         return claim_many(claims, seconds=configuration().lease_seconds)
 
-    def _made(self, row: TokenSet) -> tuple[Attempt, Request] | None:
-        attempt = Attempt(row, "schedule", None, self._moment(), owner=row.lease_owner)
-        if not self._queues.is_open(row, now=attempt.now):
+    def _made(self, row: TokenSet, *, now: datetime) -> tuple[Attempt, Request] | None:
+        attempt = Attempt(row, "schedule", None, now, owner=row.lease_owner)
+        if not self._queues.is_open(row, now=now):
             return None
         try:
-            request = request_of(row, now=attempt.now)
+            request = request_of(row, now=now)
             return (attempt, request) if request else None
         except NoClientError as error:
             pause(attempt, error)
@@ -186,9 +186,10 @@ class _Run:
         """Judge; put on the disk what was granted, before anything is written anywhere."""
         granted: list[tuple[Attempt, TokenResponse, Renewal]] = []
         failed: list[tuple[Attempt, Answer, FlowError]] = []
+        now = self._moment()
         for answer in answers:
             attempt = self._under_way.pop(answer.key)
-            attempt.now = self._moment()
+            attempt.now = now
             try:
                 tokens = _judged(attempt, answer)
                 granted.append((attempt, tokens, _sealed(attempt, tokens)))
