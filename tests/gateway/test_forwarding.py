@@ -168,7 +168,7 @@ REFUSED = {
 }
 
 
-@requirement("G-09", "G05", "G16")
+@requirement("G-09", "G-10", "G05", "G16")
 @pytest.mark.parametrize("behaviour", REFUSED.values(), ids=REFUSED.keys())
 async def test_what_is_no_answer_of_mcp_becomes_a_failure_in_json(front: Front, behaviour: Behaviour) -> None:
     front.upstream.behave = behaviour

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
 from gateway.callers.external_tokens import EXTERNAL_TOKENS
-from gateway.callers.issuer_requests import IssuerUnavailableError
+from gateway.callers.issuer_requests import IssuerRequests, IssuerUnavailableError
 from gateway.endpoint.challenges import InsufficientScopeError, InvalidTokenError
 from gateway.models import InboundTrust
 from tests.authserver.grants import notes, nothing_remembered
@@ -128,3 +131,21 @@ def test_api_tokens_of_ours_are_never_shown_to_an_issuer(asked: InboundTrust, is
         with pytest.raises(InvalidTokenError):
             bearer("mcp_something")
     assert issuer.introspections == []
+
+
+async def test_one_issuer_is_asked_little_at_once_and_keeps_few_waiting() -> None:
+    requests, go_on, running = IssuerRequests(), threading.Event(), list[int]()
+
+    def hanging(number: int) -> int:
+        running.append(number)
+        go_on.wait(10)
+        return number
+
+    waiting = [asyncio.create_task(requests.ask(ISSUER, number, partial(hanging, number))) for number in range(200)]
+    await asyncio.sleep(0)
+    with pytest.raises(IssuerUnavailableError):
+        await requests.ask(ISSUER, "one more", partial(hanging, -1))
+    assert await requests.ask("https://other.example", 1, lambda: True)
+    assert len(running) <= 4
+    go_on.set()
+    assert await asyncio.gather(*waiting) == list(range(200))
