@@ -39,10 +39,10 @@ class Revoked:
     epoch: int = -1
     read_at: float = field(default_factory=time.monotonic)
 
-    def covers(self, *, jti: str, family: str, subject: str, issued_at: int) -> bool:
+    def covers(self, jti: str, family: str, subject: str, *, issued_at: int) -> bool:
         """Whether a token with these claims is bad."""
-        issued_until = max(self.values.get(jti, -1.0), self.values.get(family, -1.0))
-        return issued_at <= issued_until or subject in self.subjects
+        values = self.values
+        return subject in self.subjects or issued_at <= values.get(jti, -1.0) or issued_at <= values.get(family, -1.0)
 
 
 class RevokedReader:
@@ -50,10 +50,11 @@ class RevokedReader:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._looking: asyncio.Future[Revoked] | None = None
         self._forget()
 
     def _forget(self) -> None:
-        self._latest, self._checked_at = Revoked(), float("-inf")
+        self._latest, self._checked_at, self._good_seconds = Revoked(), float("-inf"), 0.0
 
     def forget(self) -> None:
         """Ask anew the next time; for a process that became another one, and for tests."""
@@ -62,28 +63,34 @@ class RevokedReader:
 
     def read(self) -> Revoked:
         """Return it, asking the database if it is time."""
-        if self._is_fresh():
-            return self._latest
+        if (found := self.fresh()) is not None:
+            return found
         with self._lock:
-            if not self._is_fresh():
-                # Before the question: what is committed after it is not in the answer.
-                asked_at = time.monotonic()
-                self._latest = self._asked()
-                self._checked_at = asked_at
+            if (found := self.fresh()) is not None:
+                return found
+            # Before the question: what is committed after it is not in the answer.
+            asked_at = time.monotonic()
+            self._latest = self._asked()
+            self._checked_at, self._good_seconds = asked_at, authserver_configuration().revocation_check_seconds
             return self._latest
 
     async def aread(self) -> Revoked:
-        """The same in an event loop, which goes on meanwhile.
+        """The same in an event loop, which goes on meanwhile; all who come until then wait for one look.
 
         Raises:
             TimeoutError: The database says nothing.
         """
-        if self._is_fresh():
-            return self._latest
-        return await asyncio.wait_for(in_thread(self.read), PATIENCE_SECONDS)
+        found = self.fresh()
+        if found is not None:
+            return found
+        looking = self._looking
+        if looking is None or looking.done() or looking.get_loop() is not asyncio.get_running_loop():
+            looking = self._looking = asyncio.ensure_future(in_thread(self.read))
+        return await asyncio.wait_for(asyncio.shield(looking), PATIENCE_SECONDS)
 
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._checked_at < authserver_configuration().revocation_check_seconds
+    def fresh(self) -> Revoked | None:
+        """Return it unless the database has to be asked."""
+        return self._latest if time.monotonic() - self._checked_at < self._good_seconds else None
 
     def _asked(self) -> Revoked:
         # The counter first: a revocation that comes in between is then found by the next look.

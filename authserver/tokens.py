@@ -13,6 +13,7 @@ from binascii import Error
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,7 +26,17 @@ from .protocol.errors import InvalidTokenError
 from .revoked import REVOKED, Revoked, in_thread
 from .signing_keys import ALGORITHM, signing_key, verification_keys
 
-__all__ = ["InvalidTokenError", "VerifiedToken", "averify", "mint_access_token", "new_jti", "read_signed", "verify"]
+__all__ = [
+    "InvalidTokenError",
+    "Revoked",
+    "VerifiedToken",
+    "arevoked",
+    "averify",
+    "mint_access_token",
+    "new_jti",
+    "read_signed",
+    "verify",
+]
 
 TYPE: Final = "at+jwt"
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))
@@ -109,15 +120,19 @@ def verify(token: str, *, audience: str) -> VerifiedToken:
 
     Spec: RFC 9068 §4; RFC 6750 §3.1; RFC 8725. T-03 to T-05, X-06, AS11, AS12.
     """
-    return _CACHE.verify(token, audience=audience, revoked=REVOKED.read())
+    return _CACHE.verify(token, _digest(token), audience=audience, revoked=REVOKED.read())
+
+
+async def arevoked() -> Revoked:
+    """Return what was revoked. While it is the same object, a token that was good is good until it expires."""
+    return await REVOKED.aread()
 
 
 async def averify(token: str, *, audience: str) -> VerifiedToken:
     """`verify` in an event loop; arguments and errors are the same."""
-    revoked = await REVOKED.aread()
-    if not _CACHE.holds(token):
-        return await in_thread(lambda: _CACHE.verify(token, audience=audience, revoked=revoked))
-    return _CACHE.verify(token, audience=audience, revoked=revoked)
+    revoked, digest = await REVOKED.aread(), _digest(token)
+    verify = partial(_CACHE.verify, token, digest, audience=audience, revoked=revoked)
+    return verify() if _CACHE.holds(digest) else await in_thread(verify)
 
 
 def read_signed(token: str) -> VerifiedToken:
@@ -136,17 +151,16 @@ class VerifiedTokens:
         self._size = size
         self._kept: OrderedDict[bytes, VerifiedToken] = OrderedDict()
 
-    def holds(self, token: str) -> bool:
+    def holds(self, digest: bytes) -> bool:
         """Whether `verify` would not ask the database."""
-        return _digest(token) in self._kept
+        return digest in self._kept
 
     def forget(self) -> None:
         """Check every signature again."""
         self._kept.clear()
 
-    def verify(self, token: str, *, audience: str, revoked: Revoked) -> VerifiedToken:
-        """See `authserver.tokens.verify`."""
-        digest = _digest(token)
+    def verify(self, token: str, digest: bytes, *, audience: str, revoked: Revoked) -> VerifiedToken:
+        """See `authserver.tokens.verify`; `digest` is that of the token."""
         verified = self._kept.get(digest)
         if verified is None:
             verified = _verified(token)
@@ -158,8 +172,7 @@ class VerifiedTokens:
             raise InvalidTokenError("The access token has expired.")
         if verified.audience != audience:
             raise InvalidTokenError("The access token is for another resource.")
-        named = {"jti": verified.jti, "family": verified.family, "subject": verified.subject}
-        if revoked.covers(**named, issued_at=verified.issued_at):
+        if revoked.covers(verified.jti, verified.family, verified.subject, issued_at=verified.issued_at):
             raise InvalidTokenError("The access token was revoked.")
         return verified
 

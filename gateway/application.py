@@ -6,8 +6,7 @@ Spec: MCP transports, Streamable HTTP; issue rules G-01 to G-25.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -31,7 +30,7 @@ from .forwarding.edited_events import Edit
 from .forwarding.forward import Call, Forwarding
 from .messages import Era, Message, RefusedMessageError, check_headers_without_body, error_body, read_message
 from .person_needed.answer import Asking, answer_needs_person, opens_links
-from .person_needed.request_state import Bound, may_ask, redeemed, wrapping
+from .person_needed.request_state import Bound, brings_state, may_ask, redeemed, wrapping
 from .policies.policy import Policy
 from .sessions.bound import Sessions
 from .sessions.headers import SessionHeaders
@@ -104,8 +103,9 @@ class Gateway:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         started = time.monotonic()
         exchange = Exchange(scope, receive, send, added=self._headers[scope["scheme"]])
-        given = (exchange.headers.get(b"x-request-id") or b"").decode("latin-1")
-        exchange.added.append((b"x-request-id", begin_correlation(given or growing_id()).encode()))
+        given = exchange.headers.get(b"x-request-id")
+        chosen = begin_correlation(given.decode("latin-1") if given else growing_id())
+        exchange.added.append((b"x-request-id", chosen.encode()))
         try:
             await self._answer(exchange, read_path(scope))
         except NotServedError:
@@ -145,7 +145,8 @@ class Gateway:
     async def _serve(self, exchange: Exchange, server: ServerRow) -> None:
         """Find out who asks for what; refusals are in the words of OAuth and of JSON-RPC."""
         try:
-            refuse_token_in_query(exchange.query)
+            if exchange.query:
+                refuse_token_in_query(exchange.query)
             caller = await identify(exchange.headers.get_all(b"authorization"), server=server)
             era, message = await self._read(exchange)
             await self._call(exchange, era, message, caller=caller, server=server)
@@ -169,8 +170,9 @@ class Gateway:
         """Have it judged and forwarded, and tell the person where something is missing."""
         declined, state = False, None
         if message is not None and may_ask(message):
-            back = await redeemed(Bound(caller, server, message), threads=TARGETS.threads)
-            message, declined = back.message, back.declined
+            if brings_state(message):
+                back = await redeemed(Bound(caller, server, message), threads=TARGETS.threads)
+                message, declined = back.message, back.declined
             state = wrapping(Bound(caller, server, message))
 
         async def forward(policy: Policy, edit: Edit | None) -> None:
@@ -189,28 +191,27 @@ class Gateway:
             await exchange.answer(await answer_needs_person(error, asking=asking, threads=TARGETS.flows))
 
     async def _forward(self, call: Call, policy: Policy) -> None:
-        """Forward it while the client waits."""
-        with (
-            self._place(call, policy),
-            self._watch.over(
-                call.exchange,
-                seconds=call.target.server.timeout_seconds,
-                is_left_to_finish=call.outlives_client,
-                still_may=partial(_still_may, call),
-            ) as under_way,
-        ):
+        """Forward it, where there is a place for it, while the client waits."""
+        user_id = call.caller.user_id
+        if call.stays_open:
+            of_both, at_most = (call.target.server.id, user_id), policy.limits.open_streams
+            with self._streams.taken(user_id), self._streams_of_server.taken(of_both, at_most=at_most):
+                await self._watched(call)
+            return
+        self._calls.take(user_id)
+        try:
+            await self._watched(call)
+        finally:
+            self._calls.give_back(user_id)
+
+    async def _watched(self, call: Call) -> None:
+        with self._watch.over(
+            call.exchange,
+            seconds=call.target.server.timeout_seconds,
+            is_left_to_finish=call.outlives_client,
+            still_may=partial(_still_may, call),
+        ) as under_way:
             await self._forwarding.forward(call, under_way)
-
-    def _place(self, call: Call, policy: Policy) -> AbstractContextManager[None]:
-        if not call.stays_open:
-            return self._calls.taken(call.caller.user_id)
-        return self._stream_place(call, at_most=policy.limits.open_streams)
-
-    @contextmanager
-    def _stream_place(self, call: Call, *, at_most: int | None) -> Iterator[None]:
-        of_both = (call.target.server.id, call.caller.user_id)
-        with self._streams.taken(call.caller.user_id), self._streams_of_server.taken(of_both, at_most=at_most):
-            yield
 
 
 async def _still_may(call: Call) -> bool:

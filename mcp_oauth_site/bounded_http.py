@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .checked_answer import CheckedAnswer
 from .joined_writes import JoinedWrites
 
 HEAD_BYTES: Final = 16 * 1024
@@ -36,12 +37,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     # With more than 30 attributes in its dictionary, a connection would take a KiB more.
-    __slots__ = ("_head_bytes", "_is_in_head", "_is_whole", "_late", "_waiting_bytes")
+    __slots__ = ("_is_in_head", "_is_whole", "_late", "_trailer_bytes", "_waiting_bytes")
 
     request_seconds = REQUEST_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._head_bytes = self._waiting_bytes = 0
+        self._trailer_bytes = self._waiting_bytes = 0
         self._is_in_head, self._is_whole = True, False
         self._late: asyncio.TimerHandle | None = None
         super().connection_made(cast("asyncio.Transport", JoinedWrites(cast("asyncio.Transport", transport))))
@@ -63,7 +64,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._late = self.loop.call_later(self.request_seconds, self._refuse_late)
 
     def on_message_begin(self) -> None:
-        self._head_bytes = self._waiting_bytes = 0
+        self._trailer_bytes = self._waiting_bytes = 0
         self._is_in_head, self._is_whole = True, False
         super().on_message_begin()
 
@@ -72,26 +73,34 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_message_complete()
 
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        if self._is_in_head:
+            self.headers.append((name.lower(), value))
+        else:  # behind the body, where it says nothing about the request. RFC 9110 §6.5.1
+            self._trailer_bytes += len(name) + len(value)
+            if self._trailer_bytes > HEAD_BYTES:
+                raise UnclearRequestError("an end that is too long")
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        version, names = self.parser.get_http_version(), [name for name, _ in self.headers]
+        version, found = self.parser.get_http_version(), dict(self.headers)
+        if len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers]) > HEAD_BYTES:
+            raise UnclearRequestError("a head that is too long")
         if version not in _VERSIONS or not self.url.startswith(_BEGINNINGS) or b"#" in self.url:
             raise UnclearRequestError("another version, or an address that names a host besides the header")
-        if len(set(names)) != len(names) and any(names.count(name) > 1 for name in _ONCE):
+        if len(found) != len(self.headers) and self._has_twice(_ONCE):
             raise UnclearRequestError("a header that counts once")
-        if b"transfer-encoding" in names and (
-            version == "1.0" or b"content-length" in names or _CHUNKED not in self.headers
+        if b"transfer-encoding" in found and (
+            version == "1.0" or b"content-length" in found or _CHUNKED not in self.headers
         ):
             raise UnclearRequestError("two lengths, or a coding that nobody takes")
+        self.expect_100_continue = found.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
+        self.cycle.__class__ = CheckedAnswer  # uvicorn has no other way to choose it
+
+    def _has_twice(self, once: frozenset[bytes]) -> bool:
+        names = [name for name, _ in self.headers]
+        return any(names.count(name) > 1 for name in once)
 
     def _stop_waiting(self) -> None:
         if self._late is not None:
@@ -107,8 +116,3 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if self._waiting_bytes if self._is_in_head else not self.cycle.response_started:
                 self.transport.write(_TOO_LATE)
             self.transport.close()
-
-    def _count(self, length: int) -> None:
-        self._head_bytes += length
-        if self._head_bytes > HEAD_BYTES:
-            raise UnclearRequestError("a head that is too long")

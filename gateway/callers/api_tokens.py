@@ -16,7 +16,7 @@ from gateway.targets.find import TARGETS
 from oauthflow.hot_path.questions import as_moment, as_uuid
 
 from .caller import Caller, StillGood
-from .statements import API_TOKEN, StoredApiToken
+from .statements import API_TOKEN
 
 _NEEDED: Final = frozenset({ApiScope.TOOLS_CALL.value})
 _USE_IS_OLD_AFTER: Final = timedelta(minutes=1)
@@ -35,10 +35,9 @@ async def caller_of_api_token(token: str, *, is_still_good: StillGood) -> Caller
         InsufficientScopeError: It is not for calling tools.
     """
     now = datetime.now(UTC)
-    row = await TARGETS.ask(API_TOKEN, hash_api_token(token), now, now - _USE_IS_OLD_AFTER)
-    if row is None:
+    found = await TARGETS.ask(API_TOKEN, hash_api_token(token), now, now - _USE_IS_OLD_AFTER)
+    if found is None:
         raise InvalidTokenError("The API token is not known here, or not good any more.")
-    found = StoredApiToken._make(row)
     scopes = _scopes(found.scopes)
     if not scopes >= _NEEDED:
         raise InsufficientScopeError("The API token is not for calling tools.", scopes=_NEEDED)

@@ -48,5 +48,5 @@ def refuse_token_in_query(query: bytes) -> None:
 
     Spec: RFC 6750 §2.3; OAuth 2.1 §5.2.1. T-01, L08.
     """
-    if query and any(name == _TOKEN_IN_QUERY for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)):
+    if any(name == _TOKEN_IN_QUERY for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)):
         raise InvalidRequestError("An access token goes into the Authorization header, not into the address.")

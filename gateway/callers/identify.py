@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from authserver import tokens
 from connections.models.api_token import PREFIX
@@ -23,6 +26,18 @@ from .trusts import Trust, trust_of
 if TYPE_CHECKING:
     from gateway.targets.find import ServerRow
 
+
+class _Known(NamedTuple):
+    """Whose a token of ours is, as long as server and revocations are these, until a Unix second."""
+
+    server: ServerRow
+    revoked: tokens.Revoked
+    until: float
+    caller: Caller
+
+
+_MOST_KNOWN: Final = 10_000
+_KNOWN: Final[OrderedDict[bytes, _Known]] = OrderedDict()
 _NOBODY: Final = "The access token stands for nobody who may be here."
 
 
@@ -42,13 +57,23 @@ async def identify(authorization: Sequence[bytes], *, server: ServerRow) -> Call
 
     Spec: RFC 6750 §2.1, §3.1; RFC 9068 §4; RFC 7662. G-03, S-01, S-05, S-06, S-10, T-03 to T-05, T-07, G02.
     """
+    revoked = await tokens.arevoked()
+    place = hashlib.sha256(b"\n".join((server.slug.encode("ascii"), *authorization))).digest()
+    known = _KNOWN.get(place)
+    if known is not None and known.server is server and known.revoked is revoked and time.time() < known.until:
+        return known.caller
     trust = await trust_of(server)
     try:
         token = bearer_token(authorization)
-        return await _caller(token, trust=trust, is_still_good=partial(_is_still_good, token, server.slug))
+        caller = await _caller(token, trust=trust, is_still_good=partial(_is_still_good, token, server.slug))
     except ChallengeError as error:
         error.scopes = error.scopes or trust.needed
         raise
+    if caller.expires_at is not None and not trust.is_external and not token.startswith(PREFIX):
+        _KNOWN[place] = _Known(server, revoked, caller.expires_at, caller)
+        if len(_KNOWN) > _MOST_KNOWN:
+            _KNOWN.popitem(last=False)
+    return caller
 
 
 async def _caller(token: str, *, trust: Trust, is_still_good: StillGood) -> Caller:

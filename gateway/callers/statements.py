@@ -26,13 +26,15 @@ API_TOKEN: Final = Question(
     "t.token_hash = w.token_hash AND u.is_active "
     "AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > w.now)",
     asked={"token_hash": "text", "now": "timestamptz", "stale": "timestamptz"},
+    read=StoredApiToken._make,
 )
-"""Answered by a `StoredApiToken`. `stale`: the moment before which a noted use is old."""
+"""`stale`: the moment before which a noted use is old."""
 
 RIGHT: Final = Question(
     "1",
     "connections_mcpserver s JOIN auth_user u ON u.id = w.user_id",
     f"s.id = w.server_id AND s.gateway_enabled AND s.status <> 'inactive' AND u.is_active AND {OPEN_TO_USER}",
     asked={"server_id": "uuid", "user_id": "bigint"},
+    read=lambda row: True,
 )
 """Whether somebody may use a server behind the gateway at this moment."""

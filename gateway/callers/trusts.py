@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -63,7 +63,7 @@ class Trust:
         return self.issuer or str(settings.PUBLIC_URL)
 
 
-_KNOWN: Final[OrderedDict[tuple[UUID, str], Trust]] = OrderedDict()
+_KNOWN: Final[OrderedDict[str, tuple[ServerRow, Trust]]] = OrderedDict()
 
 
 async def trust_of(server: ServerRow) -> Trust:
@@ -75,22 +75,18 @@ async def trust_of(server: ServerRow) -> Trust:
     Raises:
         SecretUnreadableError: Our client secret at the issuer does not open.
     """
+    known = _KNOWN.get(server.slug)
+    if known is not None and (known[0] is server or known[0] == server):
+        return known[1]
     audience = gateway_resource(server.slug)
     if not server.trust_version:
-        return _usual(audience)
-    place = (server.id, audience)  # another name of the server is another audience, under the same rules
-    known = _KNOWN.get(place)
-    if known is None or known.version != server.trust_version:
-        known = await TARGETS.threads.run(partial(_read, server.id, audience=audience))
-        _KNOWN[place] = known
-        if len(_KNOWN) > _MOST_KNOWN:
-            _KNOWN.popitem(last=False)
-    return known
-
-
-@lru_cache(maxsize=_MOST_KNOWN)
-def _usual(audience: str) -> Trust:
-    return Trust(audience)
+        trust = Trust(audience)
+    else:
+        trust = await TARGETS.threads.run(partial(_read, server.id, audience=audience))
+    _KNOWN[server.slug] = (server, trust)
+    if len(_KNOWN) > _MOST_KNOWN:
+        _KNOWN.popitem(last=False)
+    return trust
 
 
 def _read(server_id: UUID, *, audience: str) -> Trust:

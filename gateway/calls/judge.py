@@ -75,7 +75,12 @@ class Judging:
             exchange.seen = calls[0].answer.feed
         ended: _End = (Outcome.CANCELLED, 0, 0)
         try:
-            await self._admit(exchange, message, policy=policy, caller=caller, server=server)
+            if not self._recorder.has_room:
+                raise BusyError(503, _BEHIND, wait_seconds=1)
+            if policy.limits.calls_per_minute is not None:
+                await self._take(exchange, message, policy=policy, caller=caller, server=server)
+            if message is not None:
+                self._require_allowed(exchange, message, policy=policy, server=server)
             edit = list_edit(message, server_id=server.id, policy=policy, watch=self._definitions)
             await forward(policy, edit)
             ended = (None, exchange.status, 0)
@@ -89,23 +94,22 @@ class Judging:
                 call.end(outcome, status=status, code=code)
                 self._recorder.record(call)
 
-    async def _admit(
+    async def _take(
         self, exchange: Exchange, message: Message | None, *, policy: Policy, caller: Caller, server: ServerRow
     ) -> None:
-        if not self._recorder.has_room:
-            raise BusyError(503, _BEHIND, wait_seconds=1)
         if exchange.method != "DELETE" and (message is None or message.kind != "response"):
             requests = len(message.members) if message is not None else 1
             a_minute = policy.limits.calls_per_minute
             await self._limits.take(server.id, caller.user_id, calls_per_minute=a_minute, requests=requests)
-        if message is not None:
-            most = policy.limits.request_bytes
-            if most is not None and len(message.body) > most:
-                words = f"The message is longer than {most} bytes."
-                raise ForbiddenError(INVALID_REQUEST, words, status=413, id=message.id)
-            self._require_agreement(exchange, message, server=server)
-            if refusal := policy.refusal_of(message):
-                raise refusal
+
+    def _require_allowed(self, exchange: Exchange, message: Message, *, policy: Policy, server: ServerRow) -> None:
+        most = policy.limits.request_bytes
+        if most is not None and len(message.body) > most:
+            words = f"The message is longer than {most} bytes."
+            raise ForbiddenError(INVALID_REQUEST, words, status=413, id=message.id)
+        self._require_agreement(exchange, message, server=server)
+        if refusal := policy.refusal_of(message):
+            raise refusal
 
     def _require_agreement(self, exchange: Exchange, message: Message, *, server: ServerRow) -> None:
         """Refuse headers for arguments that say something else than the arguments. G-07."""

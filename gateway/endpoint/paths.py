@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
@@ -30,16 +31,22 @@ def read_path(scope: Mapping[str, Any]) -> Endpoint | None:
 
     The bytes of the request line count: a path that only becomes such an address by decoding or tidying is none.
     """
-    raw = scope.get("raw_path")
-    found = None if raw is None or scope.get("root_path") else _PATH.fullmatch(raw)
-    label = _label(scope.get("query_string", b""))
-    return Endpoint(found[2].decode("ascii"), found[1] is not None, label) if found and label is not None else None
+    raw, query = scope.get("raw_path"), scope.get("query_string", b"")
+    endpoint = None if raw is None or scope.get("root_path") else _endpoint(raw)
+    if endpoint is None or not query:
+        return endpoint
+    label = _label(query)
+    return endpoint._replace(label=label) if label is not None else None
+
+
+@lru_cache(maxsize=500)
+def _endpoint(raw: bytes) -> Endpoint | None:
+    found = _PATH.fullmatch(raw)
+    return Endpoint(found[2].decode("ascii"), found[1] is not None) if found else None
 
 
 def _label(query: bytes) -> str | None:
     """Return the label, or None for one that no connection can have: nobody's other connection is taken instead."""
-    if not query:
-        return ""
     try:
         named = parse_qs(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=20)
     except ValueError:

@@ -117,7 +117,7 @@ class Forwarding:
             call.target = await renew(call.target, caller=call.caller)
             answer = await self._sent(call)
         if answer.status in (401, 403):
-            challenge = answer.header("WWW-Authenticate")
+            challenge = answer.header(b"www-authenticate").decode("latin-1")
             answer.close()
             if answer.status == 401:
                 ends = self._fresh_refusals.ends(call.target.connection_id, call.message)
@@ -133,15 +133,17 @@ class Forwarding:
                 self._client, target, message=call.message, most_bytes=self._limits.event_line_bytes
             )
         headers = exchange.headers.forwarded(resumable=call.era is Era.LEGACY)
-        if session := await self._sessions.name_for_server(call):
-            headers.append(("Mcp-Session-Id", session))
+        if call.era is Era.LEGACY and (session := await self._sessions.name_for_server(call)):
+            headers.append((b"mcp-session-id", session.encode("ascii")))
         body = call.message.body if call.message is not None else None
         url = target.server.url
         return await send_with_credentials(self._client, target, exchange.method, url=url, headers=headers, body=body)
 
     async def _relay(self, call: Call, answer: ServerAnswer, under_way: UnderWay) -> None:
         kind = kind_of(answer)
-        headers = returned_headers(answer, kind=kind) + await self._sessions.of_answer(call, answer)
+        headers = returned_headers(answer, kind=kind)
+        if call.era is Era.LEGACY:
+            headers += await self._sessions.of_answer(call, answer)
         relay = Relay(answer, under_way=under_way, watch=self._watch, limits=self._limits, most_bytes=call.answer_bytes)
         if kind is Kind.EVENTS:
             under_way.deadline = self._watch.now + self._seconds_of_stream(call)

@@ -35,9 +35,7 @@ class Headers:
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
         self._all = list(raw)
-        self._first: dict[bytes, bytes] = {}
-        for name, value in self._all:
-            self._first.setdefault(name, value)
+        self._first = dict(reversed(self._all))
 
     def get(self, name: bytes) -> bytes | None:
         """Return the first value of a header, or None."""
@@ -45,7 +43,9 @@ class Headers:
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Return every value of a header."""
-        return [value for found, value in self._all if found == name]
+        if len(self._first) != len(self._all):
+            return [value for found, value in self._all if found == name]
+        return [self._first[name]] if name in self._first else []
 
     def require_clear(self) -> None:
         """Refuse headers that another server on the way might read differently.
@@ -57,11 +57,10 @@ class Headers:
         """
         if len(self._first) != len(self._all) and any(len(self.get_all(name)) > 1 for name in _AT_MOST_ONCE):
             raise BadRequestError("A header that counts once was sent twice.")
-        for name in self._first:
-            if b"_" in name and _is_disguised(name):
-                raise BadRequestError("A header with an underscore resembles another one.")
+        if b"_" in b"".join(self._first) and any(b"_" in name and _is_disguised(name) for name in self._first):
+            raise BadRequestError("A header with an underscore resembles another one.")
 
-    def forwarded(self, *, resumable: bool) -> list[tuple[str, str]]:
+    def forwarded(self, *, resumable: bool) -> list[tuple[bytes, bytes]]:
         """Return what the server gets of a client's headers; neither credentials nor sessions are among them.
 
         Args:
@@ -74,7 +73,7 @@ class Headers:
         chosen = [header for header in self._all if header[0] in allowed or header[0].startswith(_PARAMETER)]
         if not _PRINTABLE.fullmatch(b"".join([value for _, value in chosen])):
             raise BadRequestError("A header has a value that is not printable ASCII.")
-        return [(name.decode("ascii"), value.decode("ascii")) for name, value in chosen]
+        return chosen
 
 
 def _is_disguised(name: bytes) -> bool:

@@ -48,9 +48,9 @@ class BridgedAnswer:
         self._stream, self._events, self._id = stream, events, id
         self._is_over = False
 
-    def header(self, name: str) -> str:
+    def header(self, name: bytes) -> bytes:
         """Return a header of the answer that this stands for."""
-        return "text/event-stream" if name.lower() == "content-type" else ""
+        return b"text/event-stream" if name == b"content-type" else b""
 
     async def read_piece(self) -> bytes:
         """Return the next message as an event; empty after the answer.
@@ -94,13 +94,13 @@ async def ask_old_server(
     """
     request = _request_of(message)
     send, url = partial(send_with_credentials, client, target), target.server.url
-    stream = await send("GET", url=url, headers=[("Accept", "text/event-stream")], body=None)
-    if stream.status != 200 or not stream.header("Content-Type").lower().startswith("text/event-stream"):
+    stream = await send("GET", url=url, headers=[(b"Accept", b"text/event-stream")], body=None)
+    if stream.status != 200 or not stream.header(b"content-type").lower().startswith(b"text/event-stream"):
         return stream
     events = _events(stream, most_bytes=most_bytes)
     try:
         post = partial(
-            send, "POST", url=await _endpoint(events, url=url), headers=[("Content-Type", "application/json")]
+            send, "POST", url=await _endpoint(events, url=url), headers=[(b"Content-Type", b"application/json")]
         )
         if request.method != "initialize":
             for body in (json.dumps(_HELLO).encode(), _READY):

@@ -44,16 +44,16 @@ class Relay:
             FlowError: The server broke off.
         """
         answer, exchange, most = self._answer, self._exchange, self._most
-        length = answer.header("Content-Length")
+        length = answer.header(b"content-length")
         if length and int(length) > most:
             raise FailedError(502, "The server's answer is too long.")
         piece = await answer.read_piece()
         if edit is not None or answer.is_complete():
-            body = await self._rest(piece)
+            body = piece if answer.is_complete() and len(piece) <= most else await self._rest(piece)
             changed = self._bounded(edit, only_with=only_with)(body) if edit else None
             await self._whole(headers, changed or body)
             return
-        await exchange.begin(answer.status, [*headers, (b"content-length", length.encode())] if length else headers)
+        await exchange.begin(answer.status, [*headers, (b"content-length", length)] if length else headers)
         while piece:
             await self._send(piece)
             piece = await answer.read_piece()

@@ -16,8 +16,8 @@ from ..endpoint.exchange import RawHeader
 from ..messages import error_body
 
 _PASSED: Final = (
-    ("Mcp-Protocol-Version", b"mcp-protocol-version", re.compile(r"[0-9A-Za-z.-]{1,40}")),
-    ("Retry-After", b"retry-after", re.compile(r"[0-9]{1,6}")),
+    (b"mcp-protocol-version", re.compile(rb"[0-9A-Za-z.-]{1,40}")),
+    (b"retry-after", re.compile(rb"[0-9]{1,6}")),
 )
 
 
@@ -40,14 +40,14 @@ def kind_of(answer: ServerAnswer) -> Kind:
     status = answer.status
     if not (200 <= status < 300 or 400 <= status < 600):
         raise FailedError(502, "The server answered with a redirect or a change of protocol, which is not followed.")
-    if answer.header("Content-Encoding").lower() not in ("", "identity"):
+    if answer.header(b"content-encoding").lower() not in (b"", b"identity"):
         raise FailedError(502, "The server's answer is compressed, although nobody asked for that.")
-    media_type = answer.header("Content-Type").partition(";")[0].strip().lower()
+    media_type = answer.header(b"content-type").partition(b";")[0].strip().lower()
     if status in (202, 204) or answer.is_complete():
         return Kind.NOTHING
-    if media_type == "application/json":
+    if media_type == b"application/json":
         return Kind.DOCUMENT
-    if media_type == "text/event-stream" and status == 200:
+    if media_type == b"text/event-stream" and status == 200:
         return Kind.EVENTS
     if 400 <= status < 500:
         return Kind.UNEXPLAINED
@@ -57,10 +57,10 @@ def kind_of(answer: ServerAnswer) -> Kind:
 def returned_headers(answer: ServerAnswer, *, kind: Kind) -> list[RawHeader]:
     """Return the headers that the client gets of any answer of this kind."""
     headers = [NO_STORE] if kind in (Kind.EVENTS, Kind.NOTHING) else [JSON, NO_STORE]
-    for name, ours, pattern in _PASSED:
+    for name, pattern in _PASSED:
         value = answer.header(name)
         if value and pattern.fullmatch(value):
-            headers.append((ours, value.encode("ascii")))
+            headers.append((name, value))
     return headers
 
 

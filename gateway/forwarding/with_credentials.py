@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from oauthflow.egress.relay_client import RelayClient, RelayedAnswer
+from oauthflow.egress.relay_client import RawHeader, RelayClient, RelayedAnswer
 
 from ..targets.target import Target
 
-Headers = Sequence[tuple[str, str]]
+Headers = Sequence[RawHeader]
 
 
 async def send_with_credentials(
@@ -35,5 +35,5 @@ async def send_with_credentials(
 
 
 def _asks_for_nonce(target: Target, answer: RelayedAnswer, *, url: str) -> bool:
-    nonce, challenge = answer.header("DPoP-Nonce"), answer.header("WWW-Authenticate")
+    nonce, challenge = (answer.header(name).decode("latin-1") for name in (b"dpop-nonce", b"www-authenticate"))
     return target.note_nonce(answer.status, nonce=nonce, www_authenticate=challenge, url=url)

@@ -10,7 +10,8 @@ Spec: MCP 2026-07-28, transports and versioning; JSON-RPC 2.0 §4 to §6. G-07 t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from .message import (
@@ -33,6 +34,8 @@ _LARGEST_BATCH: Final = 100
 _VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 _CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 _ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+_ANY_PARAMS: Final = frozenset({"arguments", "_meta"})
+_PARAMS: Final = {method: _ANY_PARAMS | {parameter} for method, parameter in NAMED_BY.items()}
 _LARGEST_ID: Final = 2**63 - 1
 _JSON: Final = re.compile(rb"application/json[ \t]*(;.*)?", re.IGNORECASE)
 _OTHER_CHARSET: Final = re.compile(rb"charset=(?!\"?utf-8\"?[ \t]*(;|$))", re.IGNORECASE)
@@ -76,9 +79,14 @@ def check_headers_without_body(headers: Headers) -> Era:
 
 
 def _require_plain_json(headers: Headers) -> None:
-    kinds, packings = headers.get_all(b"content-type"), headers.get_all(b"content-encoding")
-    if len(kinds) != 1 or not _JSON.fullmatch(kinds[0]) or _OTHER_CHARSET.search(kinds[0]) or packings:
+    kinds = headers.get_all(b"content-type")
+    if len(kinds) != 1 or not _is_plain_json(kinds[0]) or headers.get_all(b"content-encoding"):
         raise RefusedMessageError(INVALID_REQUEST, "Send application/json in UTF-8, not compressed.", status=415)
+
+
+@lru_cache(maxsize=100)
+def _is_plain_json(kind: bytes) -> bool:
+    return _JSON.fullmatch(kind) is not None and _OTHER_CHARSET.search(kind) is None
 
 
 def _version_in(headers: Headers) -> str:
@@ -139,17 +147,17 @@ def _kind_of(document: Mapping[str, Any], *, id: Id) -> Literal["request", "noti
 
 def _name_in(params: Mapping[str, Any], *, method: str, id: Id) -> str:
     parameter = NAMED_BY.get(method)
-    _refuse_lookalikes(params, known=(parameter, "arguments", "_meta"), id=id)
+    _refuse_lookalikes(params, known=_PARAMS.get(method, _ANY_PARAMS), id=id)
     name = params.get(parameter, "") if parameter else ""
     if not isinstance(name, str):
         raise RefusedMessageError(INVALID_PARAMS, f"The parameter {parameter} is not a text.", id=id)
     return name
 
 
-def _refuse_lookalikes(found: Iterable[str], *, known: Collection[str | None], id: Id) -> None:
+def _refuse_lookalikes(found: Mapping[str, Any], *, known: frozenset[str], id: Id) -> None:
     """Refuse names that some parsers take for others, because they do not tell capital letters from small ones."""
-    for name in found:
-        if name not in known and name.casefold() in known:
+    for name in found.keys() - known:
+        if name.casefold() in known:
             raise RefusedMessageError(INVALID_REQUEST, "A name differs from a known one in its case only.", id=id)
 
 

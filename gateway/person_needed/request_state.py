@@ -66,6 +66,11 @@ class Bound:
         return f"gateway.requestState\n{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+def brings_state(message: Message) -> bool:
+    """Whether a request that may ask carries a state."""
+    return message.params.get(_STATE) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Reopened:
     """A request as the server is to see it.

@@ -12,20 +12,18 @@ from oauthflow.egress.relay_client import ServerAnswer
 
 from ..endpoint.answers import FailedError
 from ..endpoint.exchange import RawHeader
-from ..messages import Era
 from ..person_needed.answer import opens_links
 
 if TYPE_CHECKING:
     from ..forwarding.forward import Call
     from .bound import Sessions
 
-_NAME: Final = "Mcp-Session-Id"
-_OURS: Final = b"mcp-session-id"
-_VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,1000}")
+_NAME: Final = b"mcp-session-id"
+_VISIBLE: Final = re.compile(rb"[\x21-\x7e]{1,1000}")
 
 
 class SessionHeaders:
-    """Puts them into requests and answers of the legacy era; the modern one has no sessions."""
+    """Puts them into requests and answers of the legacy era; the modern one has no sessions and does not come here."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -36,8 +34,8 @@ class SessionHeaders:
         Raises:
             FailedError: 404, so that the client begins a new one: it is nobody's, or somebody else's.
         """
-        ours = call.exchange.headers.get(_OURS)
-        if ours is None or call.era is not Era.LEGACY:
+        ours = call.exchange.headers.get(_NAME)
+        if ours is None:
             return ""
         name = await self._sessions.upstream_id(ours, caller=call.caller, target=call.target)
         if name is None:
@@ -46,15 +44,16 @@ class SessionHeaders:
 
     async def of_answer(self, call: Call, answer: ServerAnswer) -> list[RawHeader]:
         """Return what the client gets, and keep or forget the session as the answer says."""
-        if call.era is not Era.LEGACY:
-            return []
-        ours, name = call.exchange.headers.get(_OURS), answer.header(_NAME)
+        ours, name = call.exchange.headers.get(_NAME), answer.header(_NAME)
         if ours is not None:
             if answer.status == 404 or (call.exchange.method == "DELETE" and answer.status < 300):
                 await self._sessions.forget(ours)
-            return [(_OURS, ours)] if name else []
+            return [(_NAME, ours)] if name else []
         begins = call.message is not None and call.message.method == "initialize" and answer.status == 200
         if not begins or not _VISIBLE.fullmatch(name):
             return []
         can_open = opens_links(call.message)
-        return [(_OURS, await self._sessions.bind(name, caller=call.caller, target=call.target, opens_links=can_open))]
+        bound = await self._sessions.bind(
+            name.decode("ascii"), caller=call.caller, target=call.target, opens_links=can_open
+        )
+        return [(_NAME, bound)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -17,12 +16,11 @@ class Places:
 
     def __init__(self, *, of_a_user: int, of_all: int) -> None:
         self._of_a_user, self._of_all = of_a_user, of_all
-        self._taken: Counter[Hashable] = Counter()
+        self._taken: dict[Hashable, int] = {}
         self._total = 0
 
-    @contextmanager
-    def taken(self, user: Hashable, *, at_most: int | None = None) -> Iterator[None]:
-        """Hold a place for the length of the block.
+    def take(self, user: Hashable, *, at_most: int | None = None) -> None:
+        """Take a place, to be given back.
 
         Args:
             user: The id; with a server's beside it where a server has a limit of its own.
@@ -31,16 +29,28 @@ class Places:
         Raises:
             BusyError: 429, the user has as many as one may have; 503, the process has. Both say when to come again.
         """
-        if self._taken[user] >= (at_most or self._of_a_user):
+        taken = self._taken.get(user, 0)
+        if taken >= (at_most or self._of_a_user):
             raise BusyError(429, "Too much is open for this user already.", wait_seconds=_WAIT_SECONDS)
         if self._total >= self._of_all:
             raise BusyError(503, "Too much is open already.", wait_seconds=_WAIT_SECONDS)
-        self._taken[user] += 1
+        self._taken[user] = taken + 1
         self._total += 1
+
+    def give_back(self, user: Hashable) -> None:
+        """Give a place back."""
+        self._total -= 1
+        left = self._taken[user] - 1
+        if left:
+            self._taken[user] = left
+        else:
+            del self._taken[user]
+
+    @contextmanager
+    def taken(self, user: Hashable, *, at_most: int | None = None) -> Iterator[None]:
+        """Hold a place for the length of the block; see `take`."""
+        self.take(user, at_most=at_most)
         try:
             yield
         finally:
-            self._total -= 1
-            self._taken[user] -= 1
-            if not self._taken[user]:
-                del self._taken[user]
+            self.give_back(user)

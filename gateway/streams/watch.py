@@ -6,8 +6,7 @@ Spec: security notes G13; MCP transports, cancellation. G-17, G-18.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from oauthflow.hot_path.collector import give_back
@@ -46,12 +45,21 @@ class UnderWay:
     """
 
     __slots__ = (
-        "_beating", "_leaving", "_task", "_why", "deadline", "exchange", "is_between_events", "is_left_to_finish",
-        "is_sending", "is_stream", "may_be_quiet", "received_at", "sent_at", "still_may",
+        "_all", "_beating", "_leaving", "_task", "_why", "deadline", "exchange", "is_between_events",
+        "is_left_to_finish", "is_sending", "is_stream", "may_be_quiet", "received_at", "sent_at", "still_may",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, *, deadline: float, is_left_to_finish: bool, still_may: StillMay) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        deadline: float,
+        is_left_to_finish: bool,
+        still_may: StillMay,
+        others: set[UnderWay],
+    ) -> None:
         self.exchange, self.deadline, self.is_left_to_finish = exchange, deadline, is_left_to_finish
+        self._all = others
         self.still_may = still_may
         self.is_stream = self.may_be_quiet = self.is_sending = False
         self.is_between_events = True
@@ -98,20 +106,26 @@ class UnderWay:
         if not self.is_left_to_finish:
             self.stop(ClientGoneError())
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether `stop` was called; if not, something else cancels it."""
-        return self._why is not None
+    def __enter__(self) -> UnderWay:
+        self._all.add(self)
+        return self
 
-    def over(self) -> Exception | None:
-        """Forget the client; returns why it was stopped."""
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Forget the client, and raise what it was stopped for in place of the cancellation."""
+        self._all.discard(self)
         for task in (self._leaving, self._beating):
             if task is not None:
                 task.cancel()
-        self._task = None  # whoever still wants to stop it comes too late
-        # An error that is kept keeps the frames it went through, and those keep it: megabytes wait for the collector.
-        why, self._why = self._why, None
-        return why
+        why, task, self._why, self._task = self._why, self._task, None, None  # who still wants to stop it is too late
+        if why is not None and task is not None and (error is None or isinstance(error, asyncio.CancelledError)):
+            task.uncancel()
+            try:
+                raise why
+            finally:
+                # An error that is kept keeps the frames it went through, and those keep it: megabytes wait for the
+                # collector.
+                why.__context__ = None
+                del why, error
 
 
 class Watch:
@@ -125,46 +139,28 @@ class Watch:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
 
-    @contextmanager
-    def over(
-        self, exchange: Exchange, *, seconds: float, is_left_to_finish: bool, still_may: StillMay
-    ) -> Iterator[UnderWay]:
-        """Watch over what happens in the block; it ends with the reason for which it was stopped.
+    def over(self, exchange: Exchange, *, seconds: float, is_left_to_finish: bool, still_may: StillMay) -> UnderWay:
+        """Return what to enter: it watches over the block, which ends with the reason for which it was stopped.
 
-        Raises:
+        Raises in that block:
             FailedError: 504, it took longer than `seconds`.
             ClientGoneError: The client left, or reads nothing.
             StreamEndedError: A stream's time is over.
         """
-        self._wake()
-        under_way = UnderWay(
-            exchange, deadline=self.now + seconds, is_left_to_finish=is_left_to_finish, still_may=still_may
+        if self._timer is None:
+            self.now = self._loop.time()
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        return UnderWay(
+            exchange,
+            deadline=self.now + seconds,
+            is_left_to_finish=is_left_to_finish,
+            still_may=still_may,
+            others=self._under_way,
         )
-        self._under_way.add(under_way)
-        try:
-            yield under_way
-        except asyncio.CancelledError:
-            if not under_way.is_stopped:
-                raise
-        finally:
-            self._under_way.discard(under_way)
-            why = under_way.over()
-        if why is not None:
-            if (task := asyncio.current_task()) is not None:
-                task.uncancel()
-            try:
-                raise why
-            finally:
-                del why
 
     def streams(self) -> list[UnderWay]:
         """Return the event streams that are open."""
         return [one for one in self._under_way if one.is_stream]
-
-    def _wake(self) -> None:
-        if self._timer is None:
-            self.now = self._loop.time()
-            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
         self.now = now = self._loop.time()

@@ -15,7 +15,7 @@ from oauthflow.flows.request_headers import prepare_request
 from oauthflow.protocol.secret import Secret
 
 from .credentials import Credentials
-from .target import grant_of
+from .statements import grant_of
 
 FRESH_REFUSED: Final = "fresh_token_refused"
 
@@ -71,7 +71,7 @@ def find_access(asked: Asked) -> FoundAccess:
     # Before the token: a renewal in between then makes this one older than it is, and nobody renews it for nothing.
     before = connection.token_set
     prepared = prepare_request(connection, now=timezone.now(), refused=asked.refused)
-    headers = tuple((name, value.reveal()) for name, value in prepared.headers.items())
+    headers = tuple((name.encode(), value.reveal().encode()) for name, value in prepared.headers.items())
     credentials = Credentials(headers, prepared.access_token, prepared.dpop)
     return FoundAccess(connection.pk, before.generation if before else 0, _grant(connection, before), credentials)
 

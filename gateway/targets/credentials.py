@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from connections.models import Connection, McpServer, TokenSet
 from connections.sealing import Ciphertext
 from oauthflow.egress.bound_token import BoundToken
+from oauthflow.egress.relay_client import RawHeader
 from oauthflow.flows.access_token import due_at
 from oauthflow.hot_path.questions import as_moment, as_uuid
 from oauthflow.protocol.errors import SecretUnreadableError
@@ -19,9 +20,9 @@ from oauthflow.protocol.token_endpoint import DPOP
 
 from .statements import StoredGrant, StoredServer
 
-Headers: TypeAlias = tuple[tuple[str, str], ...]
+Headers: TypeAlias = tuple[RawHeader, ...]
 
-_AUTHORIZATION: Final = "Authorization"
+_AUTHORIZATION: Final = b"Authorization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ def static_credentials(stored: StoredServer) -> Credentials:
     server = McpServer(id=as_uuid(stored.id), static_credential_sealed=sealed)
     credential = server.static_credential_sealed.reveal().reveal()
     if stored.auth_type == McpServer.AuthType.BEARER:
-        return Credentials(((_AUTHORIZATION, f"Bearer {credential}"),))
-    return Credentials(((stored.header_name, credential),))
+        return Credentials(((_AUTHORIZATION, b"Bearer " + credential.encode()),))
+    return Credentials(((stored.header_name.encode(), credential.encode()),))
 
 
 def granted_credentials(stored: StoredGrant) -> Credentials:
@@ -70,7 +71,7 @@ def granted_credentials(stored: StoredGrant) -> Credentials:
     )
     token = token_set.access_token_sealed.reveal()
     return Credentials(
-        ((_AUTHORIZATION, f"{stored.token_type} {token.reveal()}"),),
+        ((_AUTHORIZATION, f"{stored.token_type} {token.reveal()}".encode()),),
         token,
         _bound(token, stored) if stored.token_type == DPOP else None,
         due_at(

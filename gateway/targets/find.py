@@ -11,15 +11,13 @@ from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 import structlog
-from django.utils import timezone
 
 from connections.database_time import offset
 from connections.models import Connection, McpServer
 from oauthflow.hot_path.opened import OpenedRows
-from oauthflow.hot_path.questions import PATIENCE_SECONDS, UNANSWERED, Asker, Question, Row, as_uuid, open_asker
+from oauthflow.hot_path.questions import PATIENCE_SECONDS, UNANSWERED, Answer, Asker, Question, as_uuid, open_asker
 from oauthflow.hot_path.shared_refreshes import SharedRefreshes
 from oauthflow.hot_path.threads import Threads
 from oauthflow.hot_path.uses import USE_IS_OLD_AFTER, NotedUses
@@ -31,8 +29,8 @@ from ..endpoint.answers import BusyError
 from ..person_needed.reasons import NeedsPersonError, Reason, needs_person
 from .by_flows import FRESH_REFUSED, Asked, find_access, give_up
 from .credentials import Credentials, granted_credentials, is_for_this_server
-from .statements import SERVER, TARGET, StoredGrant, StoredServer, StoredTarget, server_of, target_of
-from .target import ServerRow, Target, grant_of, server_row
+from .statements import SERVER, TARGET, StoredGrant, StoredServer, StoredTarget
+from .target import ServerRow, Target, server_row
 
 if TYPE_CHECKING:
     from ..callers.caller import Caller
@@ -67,44 +65,38 @@ class NotServedError(Exception):
     """No such server behind the gateway, or not for this person: both are told the same. Public contract, section 4."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Kept:
     seen_at: float
     stored: StoredServer
     server: ServerRow
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Found:
-    """What the database says now; without `credentials` the flows have to be asked."""
+    """What the database says now; without `credentials` the flows have to be asked. `is_due`: for other ones."""
 
     server: ServerRow
     stored: StoredTarget
     label: str
     credentials: Credentials | None
-
-    @property
-    def connection_id(self) -> UUID | None:
-        return None if self.stored.connection_id is None else as_uuid(self.stored.connection_id)
-
-    @property
-    def is_due(self) -> bool:
-        due_at = None if self.credentials is None else self.credentials.due_at
-        return due_at is not None and due_at <= timezone.now() + offset.value
+    is_due: bool
 
     def is_with(self, target: Target) -> bool:
         """Whether it is what that target has."""
         grant = self.stored.grant
         return (
-            self.connection_id == target.connection_id and grant is not None and grant.generation == target.generation
+            self.stored.connection_id == target.connection_id
+            and grant is not None
+            and grant.generation == target.generation
         )
 
     def as_target(self, credentials: Credentials) -> Target:
         stored = self.stored.grant
         if not self.server.is_oauth or stored is None:
             return Target(self.server, credentials, label=self.label)
-        grant = grant_of(as_uuid(stored.id), issuer=stored.issuer, subject=self.stored.upstream_subject)
-        return Target(self.server, credentials, self.connection_id, stored.generation, self.label, grant)
+        connection_id, name = self.stored.connection_id, self.stored.grant_name
+        return Target(self.server, credentials, connection_id, stored.generation, self.label, name)
 
 
 class Targets:
@@ -148,8 +140,8 @@ class Targets:
         kept = self._servers.get(slug)
         if kept is not None and monotonic() - kept.seen_at < _SERVER_SECONDS:
             return kept.server
-        row = await self.ask(SERVER, slug)
-        return self._server(server_of(row)) if row else None
+        stored = await self.ask(SERVER, slug)
+        return self._server(stored) if stored else None
 
     async def find_target(self, server: ServerRow, *, caller: Caller, label: str = "") -> Target:
         """Return what to reach a server with.
@@ -226,17 +218,18 @@ class Targets:
     async def _look(self, server: ServerRow, *, caller: Caller, label: str) -> _Found:
         """Ask anew; on every call, so that nothing that was ended meanwhile is used."""
         now = datetime.now(UTC)
-        row = await self.ask(TARGET, server.id, caller.user_id, label, now, now - USE_IS_OLD_AFTER)
-        if row is None:
+        stored = await self.ask(TARGET, server.id, caller.user_id, label, now, now - USE_IS_OLD_AFTER)
+        if stored is None:
             self._servers.pop(server.slug, None)
             raise NotServedError
-        stored = target_of(row)
         server = self._server(stored.server)
         if server.status == McpServer.Status.INACTIVE:
             raise NeedsPersonError(Reason.INACTIVE, server)
         if stored.connection_id is not None and stored.is_use_old:
-            self._uses.note(as_uuid(stored.connection_id))
-        return _Found(server, stored, label, self._plain(server, stored))
+            self._uses.note(stored.connection_id)
+        credentials = self._plain(server, stored)
+        due_at = None if credentials is None else credentials.due_at
+        return _Found(server, stored, label, credentials, due_at is not None and due_at <= now + offset.value)
 
     def _plain(self, server: ServerRow, stored: StoredTarget) -> Credentials | None:
         """Return what may be sent without asking the flows, unless it is due."""
@@ -263,7 +256,7 @@ class Targets:
             await self._refreshes.wait_for(connection_id, generation=grant.generation, trigger=trigger)
 
     async def _by_flows(self, found: _Found, *, caller: Caller, refused: Secret | None = None) -> Target:
-        server, connection_id, label = found.server, found.connection_id, found.label
+        server, connection_id, label = found.server, found.stored.connection_id, found.label
         needed = partial(NeedsPersonError, server=server, connection_id=connection_id, label=label)
         if found.stored.connection_status in _UNCONNECTED and not server.is_unattended:
             raise needed(Reason.CONNECT)
@@ -281,13 +274,14 @@ class Targets:
     def _server(self, stored: StoredServer) -> ServerRow:
         """Return it under names; the same object as long as nothing changes."""
         kept = self._servers.get(stored.slug)
-        server = kept.server if kept is not None and kept.stored == stored else server_row(stored)
-        self._servers[stored.slug] = _Kept(monotonic(), stored, server)
-        if len(self._servers) > _SERVERS:
-            self._servers.pop(next(iter(self._servers)))
-        return server
+        if kept is None or kept.stored != stored:
+            kept = self._servers[stored.slug] = _Kept(0.0, stored, server_row(stored))
+            if len(self._servers) > _SERVERS:
+                self._servers.pop(next(iter(self._servers)))
+        kept.seen_at = monotonic()
+        return kept.server
 
-    async def ask(self, question: Question, *asked: object) -> Row | None:
+    async def ask(self, question: Question[Answer], *asked: object) -> Answer | None:
         """Return the answer of the database, as it is at this moment.
 
         Raises:

@@ -7,9 +7,10 @@ connection given up or renewed is noticed by the very next one.
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from oauthflow.hot_path.access import OPEN_TO_USER
-from oauthflow.hot_path.questions import Question, Row
+from oauthflow.hot_path.questions import Question, Row, as_uuid
 
 
 class StoredServer(NamedTuple):
@@ -54,17 +55,18 @@ class StoredGrant(NamedTuple):
 class StoredTarget(NamedTuple):
     """One row of the answer.
 
-    `connection_id` is None where the person has none; `grant` where nothing is stored. `may_renew` says that new tokens
-    can be had without a person, and are not paused after a failure.
+    `connection_id` is None where the person has none; `grant` where nothing is stored; its name is of `grant_of`.
+    `may_renew` says that new tokens can be had without a person, and are not paused after a failure.
     """
 
     server: StoredServer
-    connection_id: Any
+    connection_id: UUID | None
     connection_status: str
     upstream_subject: str
     is_use_old: bool
     may_renew: bool
     grant: StoredGrant | None
+    grant_name: str
 
 
 _SERVER: Final = """
@@ -107,27 +109,42 @@ LEFT JOIN connections_tokenset k ON k.connection_id = c.id
 """
 _IS_SERVED: Final = "s.gateway_enabled AND s.transport <> 'stdio'"
 
+_OF_SERVER: Final = len(StoredServer._fields)
+_OF_TARGET: Final = _OF_SERVER + len(StoredTarget._fields) - 3
+
+
+def grant_of(token_set_id: UUID, *, issuer: str, subject: str) -> str:
+    """Name a grant and the account that gave it, as far as that is known. OpenID Connect Core §5.7."""
+    return "\n".join((token_set_id.hex, issuer, subject))
+
+
+def _target_of(row: Row) -> StoredTarget:
+    connection_id, status, subject, is_use_old, may_renew = row[_OF_SERVER:_OF_TARGET]
+    grant = StoredGrant._make(row[_OF_TARGET:]) if row[_OF_TARGET] is not None else None
+    return StoredTarget(
+        StoredServer._make(row[:_OF_SERVER]),
+        as_uuid(connection_id) if connection_id is not None else None,
+        status,
+        subject,
+        is_use_old,
+        may_renew,
+        grant,
+        grant_of(as_uuid(grant.id), issuer=grant.issuer, subject=subject) if grant is not None else "",
+    )
+
+
 SERVER: Final = Question(
-    _SERVER, "connections_mcpserver s", f"s.slug = w.slug AND {_IS_SERVED}", asked={"slug": "text"}
+    _SERVER,
+    "connections_mcpserver s",
+    f"s.slug = w.slug AND {_IS_SERVED}",
+    asked={"slug": "text"},
+    read=StoredServer._make,
 )
 TARGET: Final = Question(
     _SERVER + _TARGET + _GRANT,
     _TABLES,
     f"s.id = w.server_id AND {_IS_SERVED} AND u.is_active AND {OPEN_TO_USER}",
     asked={"server_id": "uuid", "user_id": "bigint", "label": "text", "now": "timestamptz", "stale": "timestamptz"},
+    read=_target_of,
 )
 """`label`: of the connection; empty: whichever is theirs. `stale`: the moment before which a noted use is old."""
-
-_OF_SERVER: Final = len(StoredServer._fields)
-_OF_TARGET: Final = _OF_SERVER + len(StoredTarget._fields) - 2
-
-
-def server_of(row: Row) -> StoredServer:
-    """Return an answer to `SERVER` under names."""
-    return StoredServer._make(row)
-
-
-def target_of(row: Row) -> StoredTarget:
-    """Return an answer to `TARGET` under names."""
-    grant = StoredGrant._make(row[_OF_TARGET:]) if row[_OF_TARGET] is not None else None
-    return StoredTarget._make((StoredServer._make(row[:_OF_SERVER]), *row[_OF_SERVER:_OF_TARGET], grant))

@@ -83,7 +83,7 @@ class Target:
         if bound is None:
             return self.credentials.headers
         proof = proof_for(bound.key, method=method, url=url or self.server.url, access_token=bound.access_token)
-        return (*self.credentials.headers, (PROOF_HEADER, proof))
+        return (*self.credentials.headers, (PROOF_HEADER.encode(), proof.encode()))
 
     def note_nonce(self, status: int, *, nonce: str, www_authenticate: str, url: str = "") -> bool:
         """Keep the nonce that an answer gives for the next proof.
@@ -106,11 +106,6 @@ class Target:
         except NonceAskedError:
             return True
         return False
-
-
-def grant_of(token_set_id: UUID, *, issuer: str, subject: str) -> str:
-    """Name a grant and the account that gave it, as far as that is known. OpenID Connect Core §5.7."""
-    return "\n".join((token_set_id.hex, issuer, subject))
 
 
 def server_row(stored: StoredServer) -> ServerRow:

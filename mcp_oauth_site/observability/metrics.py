@@ -92,7 +92,9 @@ def count_endpoint(path: str, method: str, status: int, seconds: float) -> None:
 
 def count_gateway(method: str, status: int, seconds: float) -> None:
     """Count an answer that `gateway` gave; of a stream the seconds until its end."""
-    count_request(method=method, route=GATEWAY_ROUTE, status=status, seconds=seconds)
+    counter, histogram = _of_request(method, GATEWAY_ROUTE, status)
+    counter.inc()
+    histogram.observe(seconds)
 
 
 def count_token_answer(sender: object, grant_type: str, error: str, **kwargs: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from ..protocol.errors import MalformedResponseError
 from .addresses import Allowance, require_url
@@ -16,7 +16,7 @@ _CONNECT_SECONDS: Final = 3.0
 # Many servers close after 5 s; one that closes while a request is on its way to it would lose the request.
 _KEPT_SECONDS: Final = 4.0
 _MOST_ADDRESSES: Final = 1000
-_LINES: Final = 4  # of a beginning
+RawHeader: TypeAlias = tuple[bytes, bytes]
 
 
 class ServerAnswer(Protocol):
@@ -24,8 +24,8 @@ class ServerAnswer(Protocol):
 
     status: int
 
-    def header(self, name: str) -> str:
-        """Return a header, empty if there is none."""
+    def header(self, name: bytes) -> bytes:
+        """Return a header by its name in lower case, empty if there is none."""
 
     async def read_piece(self) -> bytes:
         """Return what has come since; empty at the end."""
@@ -41,7 +41,7 @@ class _Place(NamedTuple):
     """A server's address: its connections, and what every request there begins with after the method."""
 
     origin: Origin[RelayWire]
-    beginning: str
+    beginning: bytes
 
 
 class RelayClient:
@@ -51,9 +51,7 @@ class RelayClient:
         self._origins: dict[str, Origin[RelayWire]] = {}
         self._places: dict[str, _Place] = {}
 
-    async def send(
-        self, method: str, url: str, *, headers: Sequence[tuple[str, str]], body: bytes | None
-    ) -> RelayedAnswer:
+    async def send(self, method: str, url: str, *, headers: Sequence[RawHeader], body: bytes | None) -> RelayedAnswer:
         """Send a request and return when the head of its answer has come; how long that may take the caller decides.
 
         Args:
@@ -93,15 +91,13 @@ class RelayClient:
         if len(self._places) >= _MOST_ADDRESSES:
             self._places.clear()
         own = f"Host: {url.authority}\r\nUser-Agent: mcp-oauth-site\r\nAccept-Encoding: identity\r\n"
-        found = self._places[text] = _Place(origin, f"{url.target} HTTP/1.1\r\n{own}")
+        found = self._places[text] = _Place(origin, f"{url.target} HTTP/1.1\r\n{own}".encode("ascii"))
         return found
 
 
-def _as_bytes(method: str, place: _Place, *, headers: Sequence[tuple[str, str]], body: bytes | None) -> bytes:
-    lines = [f"{name}: {value}\r\n" for name, value in headers]
-    head = f"{method} {place.beginning}{''.join(lines)}"
-    if head.count("\n") != _LINES + len(lines) or head.count("\r") != _LINES + len(lines) or not head.isascii():
+def _as_bytes(method: str, place: _Place, *, headers: Sequence[RawHeader], body: bytes | None) -> bytes:
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or not lines.isascii():
         raise MalformedResponseError("a header that cannot be sent")
-    if body is None:
-        return f"{head}\r\n".encode()
-    return b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
+    head = b"%b %b%b" % (method.encode("ascii"), place.beginning, lines)
+    return head + (b"\r\n" if body is None else b"Content-Length: %d\r\n\r\n%b" % (len(body), body))

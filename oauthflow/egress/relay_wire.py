@@ -17,7 +17,7 @@ from .origin import Origin
 HEAD_BYTES: Final = 32 * 1024
 _WAITING_BYTES: Final = 64 * 1024
 """So much may wait for whoever reads; then the server is made to wait."""
-_LENGTHS: Final = ("content-length", "transfer-encoding")
+_LENGTHS: Final = (b"content-length", b"transfer-encoding")
 
 
 class RelayedAnswer:
@@ -25,7 +25,7 @@ class RelayedAnswer:
 
     __slots__ = ("_arrived", "_failure", "_headers", "_is_complete", "_pieces", "_waiting", "_wire", "status")
 
-    def __init__(self, wire: RelayWire, status: int, headers: dict[str, str]) -> None:
+    def __init__(self, wire: RelayWire, status: int, headers: dict[bytes, bytes]) -> None:
         self._wire, self.status, self._headers = wire, status, headers
         self._pieces: list[bytes] = []
         self._waiting = 0
@@ -33,9 +33,9 @@ class RelayedAnswer:
         self._failure: FlowError | None = None
         self._arrived: asyncio.Future[None] | None = None
 
-    def header(self, name: str) -> str:
-        """Return a header, empty if there is none; several lines of it are joined by commas. RFC 9110 §5.2."""
-        return self._headers.get(name.lower(), "")
+    def header(self, name: bytes) -> bytes:
+        """Return a header by its name in lower case; empty if there is none, several lines joined. RFC 9110 §5.2."""
+        return self._headers.get(name, b"")
 
     async def read_piece(self) -> bytes:
         """Return what has come since, waiting for at least one byte; empty at the end.
@@ -174,16 +174,16 @@ class RelayWire(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._told is None:  # a second answer to one request, which must not become the first to the next
             self.cut()
-        self._headers: dict[str, str] = {}
+        self._headers: dict[bytes, bytes] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._answer is not None:  # behind the body, where it says nothing about the answer. RFC 9110 §6.5.1
             return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+        name, value = name.lower(), value.strip()
+        self._headers[name] = b"%b, %b" % (self._headers[name], value) if name in self._headers else value
 
     def on_headers_complete(self) -> None:
-        if sum(len(name) + len(text) for name, text in self._headers.items()) > HEAD_BYTES:
+        if sum(map(len, self._headers)) + sum(map(len, self._headers.values())) > HEAD_BYTES:
             raise MalformedResponseError("the head of the answer is too long")
         status = self._parser.get_status_code()
         if status >= 200 and self._told is not None:  # below: a preliminary answer

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from time import monotonic
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -18,6 +18,7 @@ from django.db import connection
 from .batches import Batches, BatchesFullError
 
 Row: TypeAlias = tuple[Any, ...]
+Answer = TypeVar("Answer")
 
 _CAPACITY: Final = 2000
 # Whoever waits here keeps everybody waiting; readers wait for writers only while the write-ahead log is set up.
@@ -29,20 +30,28 @@ _ASKED: Final = re.compile(r"\bw\.(\w+)")
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class Question(Generic[Answer]):
     """A SELECT that finds one row at most, prepared once.
 
     Attributes:
         columns: What is asked for.
         tables: After FROM.
         conditions: After WHERE.
-        asked: The names of what it is asked with, which the SQL has as `w.name`, each with its type in PostgreSQL.
+        asked: The names of what it is asked with, which the SQL has as `w.name`, each with its type in PostgreSQL;
+            moments at the end.
+        read: Makes the answer of the row, which has the types of the database driver: see `as_uuid` and `as_moment`.
     """
 
     columns: str
     tables: str
     conditions: str
     asked: Mapping[str, str]
+    read: Callable[[Row], Answer]
+
+    @cached_property
+    def lasting(self) -> int:
+        """How many of those are no moments, which are others each time."""
+        return sum(kind != "timestamptz" for kind in self.asked.values())
 
     @cached_property
     def sqlite(self) -> str:
@@ -68,8 +77,8 @@ UNANSWERED: Final = (sqlite3.Error, psycopg.Error, BatchesFullError)
 class Asker(Protocol):
     """Finds the row as it is at this moment."""
 
-    async def ask(self, question: Question, *asked: object) -> Row | None:
-        """Return the answer, with the types of the database driver: see `as_uuid` and `as_moment`.
+    async def ask(self, question: Question[Answer], *asked: object) -> Answer | None:
+        """Return the answer.
 
         Raises:
             Exception: One of `UNANSWERED`.
@@ -100,20 +109,22 @@ class SqliteAsker:
         self._connection.execute("PRAGMA query_only = ON")
         # One for all questions: a connection remembers two hundred cursors, which hold on to the memory around them.
         self._cursor = self._connection.cursor()
-        self._answers: dict[tuple[object, ...], Row | None] = {}
+        self._answers: dict[tuple[object, ...], Any] = {}
         self._version, self._since = -1, 0.0
 
-    async def ask(self, question: Question, *asked: object) -> Row | None:
+    async def ask(self, question: Question[Answer], *asked: object) -> Answer | None:
         (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
         now = monotonic()
         if version != self._version or now - self._since > _MOMENT_SECONDS or len(self._answers) > _CAPACITY:
             self._answers.clear()
             self._version, self._since = version, now
-        key = (question, *(value for value in asked if not isinstance(value, datetime)))
-        if key not in self._answers:
-            found = self._cursor.execute(question.sqlite, [*map(as_in_sqlite, asked)]).fetchone()
-            self._answers[key] = found
-        return self._answers[key]
+        key = (question, *asked[: question.lasting])
+        try:
+            answer: Answer | None = self._answers[key]
+        except KeyError:
+            row = self._cursor.execute(question.sqlite, [*map(as_in_sqlite, asked)]).fetchone()
+            answer = self._answers[key] = question.read(row) if row is not None else None
+        return answer
 
     async def close(self) -> None:
         self._connection.close()
@@ -126,32 +137,33 @@ class PostgresqlAsker:
         wanted = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
         self._parameters = wanted
         self._connection: psycopg.Connection[Any] | None = None
-        self._batches: Batches[tuple[Question, tuple[object, ...]], Row | None] = Batches(
+        self._batches: Batches[tuple[Question[Any], tuple[object, ...]], Any] = Batches(
             self._ask_all, at_end=self._disconnect, name=name, capacity=_CAPACITY, patience_seconds=PATIENCE_SECONDS
         )
 
-    async def ask(self, question: Question, *asked: object) -> Row | None:
-        return await self._batches.put((question, asked))
+    async def ask(self, question: Question[Answer], *asked: object) -> Answer | None:
+        answer: Answer | None = await self._batches.put((question, asked))
+        return answer
 
     async def close(self) -> None:
         await self._batches.close()
 
-    def _ask_all(self, calls: Sequence[tuple[Question, tuple[object, ...]]]) -> list[Row | None]:
+    def _ask_all(self, calls: Sequence[tuple[Question[Any], tuple[object, ...]]]) -> list[Any]:
         try:
             return self._answers(calls)
         except psycopg.OperationalError:  # the server was restarted since: once more, on a new connection
             self._disconnect()
             return self._answers(calls)
 
-    def _answers(self, calls: Sequence[tuple[Question, tuple[object, ...]]]) -> list[Row | None]:
+    def _answers(self, calls: Sequence[tuple[Question[Any], tuple[object, ...]]]) -> list[Any]:
         if self._connection is None:
             self._connection = psycopg.connect(**self._parameters, autocommit=True)
-        answers: list[Row | None] = [None] * len(calls)
+        answers: list[Any] = [None] * len(calls)
         for question in dict.fromkeys(question for question, _ in calls):
             places = [place for place, call in enumerate(calls) if call[0] is question]
             arrays = [list(column) for column in zip(*(calls[place][1] for place in places), strict=True)]
             for number, *row in self._connection.execute(question.postgresql, arrays, prepare=True, binary=True):
-                answers[places[number - 1]] = tuple(row)
+                answers[places[number - 1]] = question.read(tuple(row))
         return answers
 
     def _disconnect(self) -> None:

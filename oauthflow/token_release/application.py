@@ -32,7 +32,7 @@ from oauthflow.protocol.errors import SecretUnreadableError
 from .asked import Asked, plain_call
 from .opened import Opened, is_plain, opened
 from .recorder import CAPACITY, Recorder, Release
-from .statements import QUESTION, Grant, StoredTokens, grant_of, typed
+from .statements import QUESTION, Grant, StoredTokens, typed
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -140,8 +140,7 @@ class TokenRelease:
             return None
         now = datetime.now(UTC)
         try:
-            found = await asker.ask(QUESTION, asked.token_hash, UUID(asked.connection_id), now, now - USE_IS_OLD_AFTER)
-            grant = grant_of(found) if found else None
+            grant = await asker.ask(QUESTION, asked.token_hash, UUID(asked.connection_id), now, now - USE_IS_OLD_AFTER)
             if grant is None or not _may_release(grant.token_scopes) or not grant.tokens.access_token_sealed:
                 return None
             answer = self._opened.get(grant.tokens) or self._open(grant.tokens)

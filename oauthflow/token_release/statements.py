@@ -67,19 +67,22 @@ _CONDITIONS: Final = """
   AND c.status = 'active' AND s.auth_type = 'oauth' AND s.status <> 'inactive'
   AND """
 
+_OF_GRANT: Final = len(Grant._fields) - 1
+
+
+def _grant_of(row: Row) -> Grant:
+    """Return an answer under names."""
+    return Grant._make((*row[:_OF_GRANT], StoredTokens._make(row[_OF_GRANT:])))
+
+
 QUESTION: Final = Question(
     _GRANT,
     _TABLES,
     _CONDITIONS + OPEN_TO_USER,
     asked={"token_hash": "text", "connection_id": "uuid", "now": "timestamptz", "stale": "timestamptz"},
+    read=_grant_of,
 )
 """`stale`: the moment before which a noted use is old."""
-_OF_GRANT: Final = len(Grant._fields) - 1
-
-
-def grant_of(row: Row) -> Grant:
-    """Return an answer under names."""
-    return Grant._make((*row[:_OF_GRANT], StoredTokens._make(row[_OF_GRANT:])))
 
 
 def typed(stored: StoredTokens) -> StoredTokens:

@@ -203,7 +203,7 @@ class Front:
         return NeedsPersonError(Reason.REAUTHORIZE, target.server)
 
     def _target(self) -> Target:
-        headers = (("Authorization", f"Bearer upstream-{self.renewed}"),)
+        headers = ((b"Authorization", b"Bearer upstream-%d" % self.renewed),)
         return Target(self.server, Credentials(headers), self.connection_id, self.renewed)
 
     def open(

@@ -107,7 +107,7 @@ def reason_of(found: Found) -> str:
 
 def sent(found: Found) -> dict[str, str]:
     """The credentials that a request would carry."""
-    return dict(target_of(found).headers_for("POST"))
+    return {name.decode(): value.decode() for name, value in target_of(found).headers_for("POST")}
 
 
 @dataclass

@@ -18,7 +18,8 @@ SECRETS = (
 
 
 def _forwarded(*raw: tuple[str, str], resumable: bool = True) -> list[tuple[str, str]]:
-    return Headers([(name.encode(), value.encode()) for name, value in raw]).forwarded(resumable=resumable)
+    chosen = Headers([(name.encode(), value.encode()) for name, value in raw]).forwarded(resumable=resumable)
+    return [(name.decode(), value.decode()) for name, value in chosen]
 
 
 @requirement("G-04", "G-11", "T-06")

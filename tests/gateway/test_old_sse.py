@@ -155,7 +155,7 @@ async def test_a_token_bound_to_a_key_goes_with_a_proof_for_each_address_and_its
 ) -> None:
     proofs.forget_nonces()
     bound = BoundToken(Secret("bound"), SigningKey.new())
-    credentials = Credentials((("Authorization", "DPoP bound"),), bound.access_token, bound)
+    credentials = Credentials(((b"Authorization", b"DPoP bound"),), bound.access_token, bound)
     monkeypatch.setattr(front, "_target", lambda: Target(front.server, credentials, front.connection_id))
     proved: list[tuple[str, str | None]] = []
 

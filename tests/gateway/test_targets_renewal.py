@@ -168,14 +168,14 @@ def test_a_bound_token_goes_with_a_fresh_proof_for_each_request(world: World, al
     stage = set_stage(world, alice)
     target = target_of(play(find(alice))[0])
     url = stage.server.url
-    first, second = (read_proof(Call("POST", url, dict(target.headers_for("POST")), "")) for _ in range(2))
+    first, second = (read_proof(Call("POST", url, sent(target), "")) for _ in range(2))
     assert first.claims["jti"] != second.claims["jti"]
     assert first.jkt == world.authorization_server.proofs[-1].jkt
 
     assert not target.note_nonce(200, nonce="one", www_authenticate="")
     asked = {"nonce": "two", "www_authenticate": 'DPoP error="use_dpop_nonce"'}
     assert target.note_nonce(401, **asked)
-    assert read_proof(Call("POST", url, dict(target.headers_for("POST")), "")).claims["nonce"] == "two"
+    assert read_proof(Call("POST", url, sent(target), "")).claims["nonce"] == "two"
     assert not target.note_nonce(401, nonce="", www_authenticate=asked["www_authenticate"])
 
 

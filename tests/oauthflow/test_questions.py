@@ -12,7 +12,9 @@ import pytest
 from oauthflow.hot_path import questions
 from oauthflow.hot_path.questions import Question, SqliteAsker
 
-NAMED = Question("t.value", "thing t", "t.name = w.name AND t.until > w.now", {"name": "text", "now": "timestamptz"})
+NAMED = Question(
+    "t.value", "thing t", "t.name = w.name AND t.until > w.now", {"name": "text", "now": "timestamptz"}, read=tuple
+)
 
 
 @pytest.fixture
