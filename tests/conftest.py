@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.management.commands import flush
 from django.db.backends.postgresql import operations as postgresql
-from django.db.backends.sqlite3 import operations as sqlite
+from django.db.backends.sqlite3 import base as sqlite
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
