@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from .error_body import REFUSED
 from .events import AuditEvent
 from .exports import RENDERERS
 from .models import AuditRecord
@@ -95,7 +96,7 @@ class AuditEventsView(APIView):
 
     @extend_schema(
         operation_id="audit_events", summary="List audit records, newest first",
-        parameters=_PARAMETERS, responses={200: AuditPageSerializer},
+        parameters=_PARAMETERS, responses={200: AuditPageSerializer, **REFUSED},
     )  # fmt: skip
     def get(self, request: Request) -> Response:
         wanted = _wanted(request)

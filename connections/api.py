@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import generics, serializers
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.negotiation import BaseContentNegotiation
@@ -16,6 +16,8 @@ from rest_framework.pagination import PageNumberPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+
+from audit.error_body import ERROR, REFUSED
 
 from .authentication import acting_client
 from .formats.entry import UnreadableFileError
@@ -84,13 +86,14 @@ class _ServerView(generics.GenericAPIView[McpServer]):
         return ServerSerializer if sees_all or self.request.method != "GET" else ServerSummarySerializer
 
 
+@extend_schema_view(get=extend_schema(responses={200: ServerSerializer(many=True), **REFUSED}))
 class ServersView(_ServerView, generics.ListAPIView[McpServer]):
     """List the servers that are open to you; who may see their configuration gets all servers with all fields."""
 
     pagination_class = NumberedPages
     filterset_fields = ("status", "auth_type")
 
-    @extend_schema(request=ServerSerializer, responses={201: ServerSerializer})
+    @extend_schema(request=ServerSerializer, responses={201: ServerSerializer, **REFUSED})
     def post(self, request: Request) -> Response:
         """Configure a new server; the network is not touched."""
         read = ServerSerializer(data=request.data)
@@ -106,10 +109,14 @@ class ServersView(_ServerView, generics.ListAPIView[McpServer]):
         return Response(ServerSerializer(server).data, status=201)
 
 
+@extend_schema_view(get=extend_schema(responses={200: ServerSerializer, **REFUSED}))
 class ServerView(_ServerView, generics.RetrieveAPIView[McpServer]):
     """Show a server: its whole configuration to those who may see it, a summary to everybody else who may use it."""
 
-    @extend_schema(request=ServerSerializer(partial=True), responses=ServerSerializer, parameters=[_CONFIRM])
+    @extend_schema(
+        request=ServerSerializer(partial=True), parameters=[_CONFIRM],
+        responses={200: ServerSerializer, 409: ERROR, **REFUSED},
+    )  # fmt: skip
     def patch(self, request: Request, slug: str) -> Response:
         """Change the named fields; a new target of a connected server has to be confirmed."""
         server = self.get_object()
@@ -129,7 +136,7 @@ class ServerView(_ServerView, generics.RetrieveAPIView[McpServer]):
             raise ConfirmationMissingError(error.impact, slug=slug) from error
         return Response(ServerSerializer(server).data)
 
-    @extend_schema(parameters=[_CONFIRM], responses={204: None})
+    @extend_schema(parameters=[_CONFIRM], responses={204: None, 409: ERROR, **REFUSED})
     def delete(self, request: Request, slug: str) -> Response:
         """Delete the server with its connections."""
         server = self.get_object()
@@ -178,7 +185,7 @@ class ImportServersView(_ServerView):
     serializer_class = ImportOrderSerializer
     queryset = McpServer.objects.none()
 
-    @extend_schema(request=ImportOrderSerializer, responses=ImportResultSerializer)
+    @extend_schema(request=ImportOrderSerializer, responses={200: ImportResultSerializer, **REFUSED})
     def post(self, request: Request) -> Response:
         """Import every entry that fits and report the others by name and reason."""
         order = ImportOrderSerializer(data=request.data)
@@ -216,8 +223,10 @@ class ExportServersView(_ServerView):
 
     @extend_schema(
         parameters=[OpenApiParameter("format", str, enum=[kind.value for kind in ExportFormat])],
-        responses={(200, "application/json"): OpenApiTypes.STR, (200, "application/yaml"): OpenApiTypes.STR},
-    )
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT, (200, "application/yaml"): OpenApiTypes.OBJECT, **REFUSED,
+        },
+    )  # fmt: skip
     def get(self, request: Request) -> HttpResponse:
         """Export the servers; takes the permission to see their configuration."""
         if not request.user.has_perm("connections.view_mcpserver"):

@@ -51,6 +51,7 @@ class WebhookSerializer(serializers.ModelSerializer[Webhook]):
 
     owner = serializers.SlugRelatedField[Any](slug_field="username", read_only=True, allow_null=True)
     events = serializers.ListField(child=serializers.ChoiceField(choices=EventType.choices), read_only=True)
+    disabled_because = serializers.ChoiceField(choices=Webhook.Trouble.choices, allow_blank=True, read_only=True)
 
     class Meta:
         model = Webhook
