@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import subprocess
 import sys
@@ -22,6 +23,12 @@ sys.meta_path.insert(0, NoFramework())
 for name in sys.argv[1:]:
     importlib.import_module(name)
 """
+_ALL_ADDRESSES = """
+import sys, django
+django.setup()
+import mcp_oauth_site.urls
+print(sorted({"mcp", "mcp_types", "sqlalchemy"} & set(sys.modules)))
+"""
 
 
 def test_the_import_contracts_hold() -> None:
@@ -40,3 +47,11 @@ def test_the_protocol_package_needs_no_framework() -> None:
     program = [sys.executable, "-c", _WITHOUT_DJANGO, *names]
     finished = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr[-1000:]
+
+
+def test_a_start_loads_neither_the_mcp_sdk_nor_the_embedded_broker() -> None:
+    """Together they take as long as all the rest, and more memory than anything else."""
+    program = [sys.executable, "-c", _ALL_ADDRESSES]
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    finished = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert finished.stdout.strip() == "[]", finished.stderr[-1000:]

@@ -1,17 +1,15 @@
-"""The official MCP SDK's client over the guarded way out: Streamable HTTP, old SSE, and local programs."""
+"""The official MCP SDK's client over the guarded way out: Streamable HTTP, old SSE, and local programs.
+
+The SDK is loaded when it is first used: it takes about as long as all the rest, and most processes never need it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx2
-from mcp import Client, StdioServerParameters
-from mcp.client.sse import sse_client
-from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.exceptions import MCPError
 
 from oauthflow.protocol.errors import FlowError, MalformedResponseError, ResponseTimeoutError, TransportError
 from oauthflow.protocol.secret import Secret
@@ -19,6 +17,9 @@ from oauthflow.protocol.secret import Secret
 from .asynchronous import guarded_http_client
 from .bound_token import BoundToken
 from .mcp_target import McpTarget
+
+if TYPE_CHECKING:
+    from mcp import Client
 
 Result = TypeVar("Result")
 
@@ -81,6 +82,8 @@ async def open_mcp_client(
     Errors while connecting are ours, as in `with_mcp_client`; errors of later calls are the SDK's own. `refusals`
     collects every 401 and 403.
     """
+    from mcp import Client
+
     noticed = refusals if refusals is not None else []
 
     async def notice(response: httpx2.Response) -> None:
@@ -104,6 +107,9 @@ def _transport(
     dpop: BoundToken | None,
     notice: Callable[[httpx2.Response], Awaitable[None]],
 ) -> AbstractAsyncContextManager[Any]:
+    from mcp.client.sse import sse_client
+    from mcp.client.stdio import StdioServerParameters, stdio_client
+
     if target.transport == "stdio":
         environment = {name: value.reveal() for name, value in target.environment.items()}
         return stdio_client(StdioServerParameters(command=target.command, args=list(target.arguments), env=environment))
@@ -123,11 +129,15 @@ def _transport(
 
 @asynccontextmanager
 async def _streamable_http(target: McpTarget, client: Callable[[], httpx2.AsyncClient]) -> AsyncIterator[Any]:
+    from mcp.client.streamable_http import streamable_http_client
+
     async with client() as http, streamable_http_client(target.url, http_client=http) as streams:
         yield streams
 
 
 def _judged(error: Exception, refusals: Sequence[TokenRefusedError]) -> FlowError:
+    from mcp.shared.exceptions import MCPError
+
     if refusals:
         return refusals[0]
     cause: BaseException = error

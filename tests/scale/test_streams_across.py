@@ -103,7 +103,7 @@ def test_streams_of_what_is_deleted_elsewhere_end_within_a_second(site: Site) ->
 @pytest.mark.parametrize(
     ("name", "statement"),
     [
-        ("deactivated", "UPDATE auth_user SET is_active = false WHERE username = %s"),
+        ("suspended", "UPDATE auth_user SET is_active = false WHERE username = %s"),
         (
             "tokenless",
             "UPDATE connections_apitoken SET revoked_at = now() FROM auth_user"
