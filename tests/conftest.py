@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import django.db.backends.sqlite3.base  # noqa: F401 - before its operations, which do not load alone
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.management.commands import flush
 from django.db.backends.postgresql import operations as postgresql
-from django.db.backends.sqlite3 import base as sqlite
+from django.db.backends.sqlite3 import operations as sqlite
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
