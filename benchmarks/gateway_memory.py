@@ -80,7 +80,8 @@ async def _streams(stage: Stage, count: int) -> None:
         end="; ",
     )
     print(f"{threads} threads")
-    print(f"all closed again: {end:.0f} MiB, {end / start:.2f} times the start", end="; ")
+    print(f"all closed again: {end:.0f} MiB, {end / start:.2f} times the start", end=", ")
+    print(f"{end / at_first:.2f} times what it was with {_FIRST}", end="; ")
     print(f"2,000 calls later: {later:.0f} MiB, {later / start:.2f} times")
 
 
