@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import django.db.backends.sqlite3.base  # noqa: F401 - before its operations, which do not load alone
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.management.commands import flush
-from django.db.backends.postgresql import operations as postgresql
-from django.db.backends.sqlite3 import operations as sqlite
+from django.db.backends.postgresql.base import DatabaseWrapper as PostgresqlDatabase
+from django.db.backends.sqlite3.base import DatabaseWrapper as SqliteDatabase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
@@ -110,7 +109,7 @@ def _tables_can_be_emptied() -> Iterator[None]:
     """
     unguarded = ["DROP TRIGGER IF EXISTS audit_record_stays"]
     with pytest.MonkeyPatch.context() as patch:
-        for operations, first in ((sqlite.DatabaseOperations, unguarded), (postgresql.DatabaseOperations, [])):
+        for operations, first in ((SqliteDatabase.ops_class, unguarded), (PostgresqlDatabase.ops_class, [])):
             patch.setattr(operations, "sql_flush", _emptying(operations.sql_flush, first))
         patch.setattr(flush, "emit_post_migrate_signal", lambda *said: restore_after_migrations())
         yield

@@ -208,8 +208,8 @@ def test_an_assertion_is_good_once(asserting: McpClient, alice: User) -> None:
     [
         {"key": ECKey.generate_key("P-256")}, {"aud": "https://elsewhere.example"}, {"aud": None}, {"iss": "other"},
         {"iss": None}, {"exp": None}, {"exp": int(time.time()) - 60}, {"exp": int(time.time()) + 86_400},
-        {"exp": "9999999999"}, {"exp": True}, {"jti": None}, {"jti": 5}, {"nbf": int(time.time()) + 600},
-        {"iat": int(time.time()) + 600}, {"key": OctKey.import_key("x" * 32), "alg": "HS256"},
+        {"exp": "9999999999"}, {"exp": True}, {"jti": None}, {"jti": 5}, {"nbf": int(time.time()) + 86_400},
+        {"iat": int(time.time()) + 86_400}, {"key": OctKey.import_key("x" * 32), "alg": "HS256"},
     ],
 )  # fmt: skip
 def test_a_forged_assertion_is_refused(asserting: McpClient, alice: User, changes: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,11 +31,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def folder(settings: Settings, tmp_path: Path) -> Path:
+def folder(settings: Settings, tmp_path: Path) -> Iterator[Path]:
     """Where records wait, and the spool, of this test's own."""
     owners.end_session()
     settings.DATA_DIR = tmp_path
-    return tmp_path / "audit-deferred"
+    yield tmp_path / "audit-deferred"
+    owners.end_session()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -30,7 +30,7 @@ UseKeys = Callable[..., None]
 
 
 @pytest.fixture
-def use_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> UseKeys:
+def use_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[UseKeys]:
     """Go on as a host with this list of keys would."""
     owners.end_session()
     settings.DATA_DIR = tmp_path
@@ -40,7 +40,8 @@ def use_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         monkeypatch.setattr(encrypted, "CRYPTER", MultiFernet([Fernet(key) for key in keys]))
 
     use(OLD)
-    return use
+    yield use
+    owners.end_session()
 
 
 @pytest.fixture
