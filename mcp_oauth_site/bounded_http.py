@@ -83,12 +83,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        version, found = self.parser.get_http_version(), dict(self.headers)
+        version, found, names = self.parser.get_http_version(), dict(self.headers), [name for name, _ in self.headers]
         if len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers]) > HEAD_BYTES:
             raise UnclearRequestError("a head that is too long")
         if version not in _VERSIONS or not self.url.startswith(_BEGINNINGS) or b"#" in self.url:
             raise UnclearRequestError("another version, or an address that names a host besides the header")
-        if len(found) != len(self.headers) and self._has_twice(_ONCE):
+        if len(found) != len(names) and any(names.count(name) > 1 for name in _ONCE):
             raise UnclearRequestError("a header that counts once")
         if b"transfer-encoding" in found and (
             version == "1.0" or b"content-length" in found or _CHUNKED not in self.headers
@@ -97,10 +97,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.expect_100_continue = found.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
         self.cycle.__class__ = CheckedAnswer  # uvicorn has no other way to choose it
-
-    def _has_twice(self, once: frozenset[bytes]) -> bool:
-        names = [name for name, _ in self.headers]
-        return any(names.count(name) > 1 for name in once)
 
     def _stop_waiting(self) -> None:
         if self._late is not None:
