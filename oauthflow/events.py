@@ -6,10 +6,10 @@ the same transaction, and the map below says what becomes an event. So every wri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, Protocol
-from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -17,7 +17,7 @@ from django.utils import timezone
 from audit.append import lock_end
 from audit.events import AuditEvent
 from connections.models import Connection
-from connections.recordset import as_json, one_of, recordset
+from connections.recordset import as_json, recordset
 
 from .event_wake import announce
 from .models import Event, EventType
@@ -59,12 +59,18 @@ _NEEDS_A_PERSON: Final = frozenset(
     }
 )  # fmt: skip
 _COLUMNS: Final[Mapping[str, str]] = {
-    "event_type": "text", "connection_id": "uuid", "user_id": "bigint", "server": "text", "message": "text",
-    "code": "text", "requires_user_action": "boolean", "request_id": "uuid", "created_at": "timestamptz",
+    "event_type": "text", "connection_id": "uuid", "server": "text", "message": "text", "code": "text",
+    "requires_user_action": "boolean", "request_id": "uuid", "created_at": "timestamptz",
 }  # fmt: skip
+# Of connections that exist; their owners are read in the same statement.
 _INSERT: Final = " ".join(
-    ("INSERT INTO oauthflow_event (", ", ".join(_COLUMNS), ") SELECT * FROM {recordset} RETURNING cursor")
-)
+    (
+        "INSERT INTO oauthflow_event (user_id,", ", ".join(_COLUMNS), ")",
+        "SELECT c.user_id,", ", ".join(f"r.{name}" for name in _COLUMNS),
+        "FROM {recordset} JOIN connections_connection AS c ON c.id = r.connection_id ORDER BY r.number",
+        "RETURNING cursor",
+    )
+)  # fmt: skip
 Row = dict[str, Any]
 """An event that is to be written, by the names of `_COLUMNS`."""
 
@@ -94,79 +100,63 @@ def emit(event_type: EventType, connection: Connection, *, message: str = "", co
     """
     with transaction.atomic():
         lock_end()
-        slug, pk = connection.server.slug, str(connection.pk)
-        row = _row(event_type, pk, user_id=connection.user_id, server=slug, code=code)
+        row = _row(event_type, str(connection.pk), server=connection.server.slug, code=code, now=timezone.now())
         row["message"] = message or row["message"]
-        return _event(row, *_write([row]))
+        return Event.objects.get(cursor__in=_write([row]))
 
 
 def tell_appended(sender: object, *, entries: Sequence[Appended], **kwargs: object) -> None:
     """Write the events that these audit records mean. Receives `audit.listeners.APPENDED`."""
-    owners = _owners({entry.connection for entry in entries if entry.connection and entry.event in _OF_CONNECTION})
-    rows = [row for entry in entries for row in _rows_of(entry, owners=owners)]
+    now = timezone.now()
+    rows = [row for entry in entries for row in _rows_of(entry, now=now)]
     if rows:
         _write(rows)
 
 
-def _owners(connection_ids: Set[str]) -> dict[str, int | None]:
-    if not connection_ids:
-        return {}
-    ids = one_of(UUID(pk) for pk in connection_ids)
-    return {str(pk): user_id for pk, user_id in Connection.objects.filter(pk__in=ids).values_list("pk", "user_id")}
-
-
-def _rows_of(entry: Appended, *, owners: Mapping[str, int | None]) -> Iterator[Row]:
+def _rows_of(entry: Appended, *, now: datetime) -> Iterator[Row]:
     if entry.details.get("target") == _UPSTREAM:
         return  # that it ended here was told before
-    if entry.event in _OF_CONNECTION and entry.connection in owners:
-        user_id, event_type = owners[entry.connection], _OF_CONNECTION[entry.event]
-        row = _row(event_type, entry.connection, user_id=user_id, server=entry.server, code=entry.reason)
+    if entry.connection and entry.event in _OF_CONNECTION:
+        event_type = _OF_CONNECTION[entry.event]
+        row = _row(event_type, entry.connection, server=entry.server, code=entry.reason, now=now)
         if entry.event == AuditEvent.AUTHORIZATION_INITIATED:
             row["request_id"] = entry.details.get("request") or None
         yield row
     elif entry.event in _OF_SERVER and (entry.event != AuditEvent.SERVER_CHANGED or entry.details.get("count")):
         event_type, status = _OF_SERVER[entry.event]
         stopped = Connection.objects.filter(server__slug=entry.server, status=status, reason=Code.ISSUER_CHANGED)
-        for pk, user_id in stopped.values_list("pk", "user_id"):
-            yield _row(event_type, str(pk), user_id=user_id, server=entry.server, code=Code.ISSUER_CHANGED)
+        for pk in stopped.values_list("pk", flat=True):
+            yield _row(event_type, str(pk), server=entry.server, code=Code.ISSUER_CHANGED, now=now)
 
 
-def _row(event_type: EventType, connection_id: str, *, user_id: int | None, server: str, code: str) -> Row:
+def _row(event_type: EventType, connection_id: str, *, server: str, code: str, now: datetime) -> Row:
     # What people gave as their reason is theirs; it may hold anything.
     known = Code(code) if code in SENTENCES else None
     explained = known is not None and event_type in _EXPLAINED_BY_CODE
     return {
         "event_type": event_type.value,
         "connection_id": connection_id,
-        "user_id": user_id,
         "server": server,
         "message": SENTENCES[known].message if known and explained else _MESSAGES[event_type],
         "code": known.value if known else "",
         "requires_user_action": event_type in _NEEDS_A_PERSON,
         "request_id": None,
-        "created_at": timezone.now(),
+        "created_at": now,
     }
 
 
 def _write(rows: Sequence[Row]) -> list[int]:
     """Return their cursors. The caller holds the end of the audit chain, so that these are in the order of commits."""
     with connection.cursor() as cursor:
-        cursor.execute(_INSERT.format(recordset=recordset(_COLUMNS)), [as_json(rows)])
-        cursors = sorted(number for (number,) in cursor.fetchall())
+        numbered = [{"number": number, **row} for number, row in enumerate(rows)]
+        cursor.execute(_INSERT.format(recordset=recordset({"number": "integer", **_COLUMNS})), [as_json(numbered)])
+        cursors = [number for (number,) in cursor.fetchall()]
     announce()
-    transaction.on_commit(partial(_tell, rows, cursors), robust=True)
+    if any(SIGNALS[event_type].receivers for event_type in {row["event_type"] for row in rows}):
+        transaction.on_commit(partial(_tell, cursors), robust=True)
     return cursors
 
 
-def _tell(rows: Sequence[Row], cursors: Sequence[int]) -> None:
-    for row, cursor in zip(rows, cursors, strict=True):
-        signal = SIGNALS[row["event_type"]]
-        if signal.receivers:
-            signal.send_robust(sender=Event, event=_event(row, cursor))
-
-
-def _event(row: Row, cursor: int) -> Event:
-    ids = {name: row[name] and UUID(str(row[name])) for name in ("connection_id", "request_id")}
-    event = Event(**{**row, **ids, "cursor": cursor})
-    event._state.adding = False
-    return event
+def _tell(cursors: Sequence[int]) -> None:
+    for event in Event.objects.filter(cursor__in=cursors):
+        SIGNALS[event.event_type].send_robust(sender=Event, event=event)

@@ -19,6 +19,7 @@ from oauthflow.protocol.registration import RegistrationMethod
 from ..sealing import SealedTextField
 from .client_registration import ClientRegistration
 from .mcp_server import McpServer
+from .quick_rows import QuickRows
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -54,7 +55,7 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
         ).select_related("server")
 
 
-class Connection(models.Model):
+class Connection(QuickRows):
     """A link between a user (none: shared by all who may use the server) and an MCP server."""
 
     class Status(models.TextChoices):
@@ -164,7 +165,7 @@ class TokenSetQuerySet(models.QuerySet["TokenSet"]):
         )
 
 
-class TokenSet(models.Model):
+class TokenSet(QuickRows):
     """The tokens of one connection, and all that a refresh needs without asking anybody.
 
     Sealed values are bound to the connection and to `generation`, which every write increases: neither a value of

@@ -283,7 +283,7 @@ def _expires_at(value: Any, *, received_at: datetime, milliseconds: bool) -> dat
 
 def _refresh_ends_at(document: dict[str, Any], *, received_at: datetime, milliseconds: bool) -> datetime | None:
     """0 means never (Keycloak's offline tokens), and so does more than ten years."""
-    said = (_whole_number(document.get(name)) for name in _REFRESH_LIFETIMES)
+    said = [_whole_number(document[name]) for name in _REFRESH_LIFETIMES if name in document]
     lifetime = next((number for number in said if number is not None), 0)
     seconds = lifetime // 1000 if milliseconds else lifetime
     return received_at + timedelta(seconds=seconds) if 0 < seconds <= 10 * LONGEST_LIFETIME_SECONDS else None

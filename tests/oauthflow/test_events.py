@@ -11,8 +11,9 @@ from django.db import transaction
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
+from audit.append import append_many
 from audit.events import AuditEvent
-from audit.record import record
+from audit.record import entry, record
 from connections.models import Connection
 from connections.revocations import end_grants
 from connections.services import require_reauthorization, shared_connection
@@ -110,6 +111,14 @@ def test_a_record_without_a_connection_of_ours_is_no_event(db: None) -> None:
     record(AuditEvent.TOKEN_REFRESHED, connection="5f3c1f0e-0000-4000-8000-000000000000", server="gone")
     record(AuditEvent.LOGIN_FAILED)
     assert told() == []
+
+
+def test_what_was_recorded_together_is_told_in_that_order(world: World, alice: User) -> None:
+    mine, shared = world.connection(alice), shared_connection(world.server(slug="all", connection_policy="shared"))
+    kinds = [AuditEvent.TOKEN_REFRESHED, AuditEvent.TOKEN_REFRESH_FAILED, AuditEvent.TOKEN_REFRESHED] * 5
+    append_many([entry(kind, connection=of) for kind in kinds for of in (shared, mine)])
+    assert told() == [kind.value for kind in kinds for _ in range(2)]
+    assert [event.user_id for event in Event.objects.order_by("cursor")] == [None, alice.pk] * len(kinds)
 
 
 def test_what_no_audit_record_tells_is_emitted(world: World, alice: User) -> None:
