@@ -197,12 +197,9 @@ class Gateway:
             of_both, at_most = (call.target.server.id, user_id), policy.limits.open_streams
             with self._streams.taken(user_id), self._streams_of_server.taken(of_both, at_most=at_most):
                 await self._watched(call)
-            return
-        self._calls.take(user_id)
-        try:
-            await self._watched(call)
-        finally:
-            self._calls.give_back(user_id)
+        else:
+            with self._calls.taken(user_id):
+                await self._watched(call)
 
     async def _watched(self, call: Call) -> None:
         with self._watch.over(

@@ -33,6 +33,8 @@ from .statements import SERVER, TARGET, StoredGrant, StoredServer, StoredTarget
 from .target import ServerRow, Target, server_row
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from ..callers.caller import Caller
 
 __all__ = [
@@ -109,6 +111,8 @@ class Targets:
     def __init__(self) -> None:
         self._servers: dict[str, _Kept] = {}
         self._opened: OpenedRows[StoredGrant, Credentials] = OpenedRows(size=_OPENED)
+        self._state: object = None
+        self._standing: dict[tuple[UUID, int, str], Target] = {}
 
     async def open(self) -> None:
         """Connect to the database.
@@ -130,6 +134,7 @@ class Targets:
         for part in (self._refreshes, self.flows, self.threads, self._uses, self._asker):
             await part.close()
         self._servers.clear()
+        self._standing.clear()
 
     async def find_server(self, slug: str) -> ServerRow | None:
         """Return a server that the gateway serves, as it was at most a second ago; `find_target` looks again.
@@ -156,13 +161,22 @@ class Targets:
             NeedsPersonError: Somebody has to do something first.
             BusyError: The database does not answer.
         """
+        state, place = self._asker.state(), (server.id, caller.user_id, label)
+        if state is not self._state:  # after a quarter of a second at the latest
+            self._state, self._standing = state, {}
+        standing = self._standing.get(place)
+        if standing is not None:
+            return standing
         found = await self._look(server, caller=caller, label=label)
         if found.is_due and found.stored.may_renew:
             await self._refreshed(found, trigger="use")
             found = await self._look(server, caller=caller, label=label)
         if found.credentials is None or found.is_due:
             return await self._by_flows(found, caller=caller)
-        return found.as_target(found.credentials)
+        target = found.as_target(found.credentials)
+        if state is self._state:
+            self._standing[place] = target
+        return target
 
     async def holds(self, target: Target, *, caller: Caller) -> bool:
         """Whether somebody still has what was found for them; only the database is asked, and nothing renewed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +85,9 @@ class Asker(Protocol):
             Exception: One of `UNANSWERED`.
         """
 
+    def state(self) -> object:
+        """Return the same object as long as every answer stands; another one each time where that is not known."""
+
     async def close(self) -> None:
         """End threads and connections."""
 
@@ -100,8 +104,9 @@ def open_asker(*, name: str) -> Asker | None:
 class SqliteAsker:
     """For the thread of the event loop only: a statement takes microseconds, and no writer delays it.
 
-    Whether anything in the file has changed is asked on every call; while nothing has, the answer of a moment ago
-    stands, for as long as moments that it was asked with may differ.
+    Whether anything in the file has changed is looked at in every turn of the loop in which somebody asks: what they
+    ask for came before it. While nothing has, the answer of a moment ago stands, for as long as moments that it was
+    asked with may differ.
     """
 
     def __init__(self, path: str) -> None:
@@ -110,14 +115,12 @@ class SqliteAsker:
         # One for all questions: a connection remembers two hundred cursors, which hold on to the memory around them.
         self._cursor = self._connection.cursor()
         self._answers: dict[tuple[object, ...], Any] = {}
-        self._version, self._since = -1, 0.0
+        self._version, self._since, self._has_looked = -1, 0.0, False
+        self._loop = asyncio.get_running_loop()
 
     async def ask(self, question: Question[Answer], *asked: object) -> Answer | None:
-        (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
-        now = monotonic()
-        if version != self._version or now - self._since > _MOMENT_SECONDS or len(self._answers) > _CAPACITY:
-            self._answers.clear()
-            self._version, self._since = version, now
+        if not self._has_looked:
+            self._look()
         key = (question, *asked[: question.lasting])
         try:
             answer: Answer | None = self._answers[key]
@@ -125,6 +128,25 @@ class SqliteAsker:
             row = self._cursor.execute(question.sqlite, [*map(as_in_sqlite, asked)]).fetchone()
             answer = self._answers[key] = question.read(row) if row is not None else None
         return answer
+
+    def state(self) -> object:
+        if not self._has_looked:
+            try:
+                self._look()
+            except sqlite3.Error:
+                return object()
+        return self._answers
+
+    def _look(self) -> None:
+        (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
+        now = monotonic()
+        if version != self._version or now - self._since > _MOMENT_SECONDS or len(self._answers) > _CAPACITY:
+            self._answers, self._version, self._since = {}, version, now
+        self._has_looked = True
+        self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._has_looked = False
 
     async def close(self) -> None:
         self._connection.close()
@@ -144,6 +166,9 @@ class PostgresqlAsker:
     async def ask(self, question: Question[Answer], *asked: object) -> Answer | None:
         answer: Answer | None = await self._batches.put((question, asked))
         return answer
+
+    def state(self) -> object:
+        return object()
 
     async def close(self) -> None:
         await self._batches.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ async def test_a_change_is_seen_by_the_next_call_and_what_did_not_change_is_aske
     asker._connection.set_trace_callback(lambda text: statements.append(text))
 
     async def ask(name: str, *, minute: int = 0) -> object:
+        await asyncio.sleep(0)  # a turn of the event loop later
         return await asker.ask(NAMED, name, datetime(2026, 11, 21, 12, minute, tzinfo=UTC))
 
     assert [await ask("a"), await ask("b"), await ask("c"), await ask("a", minute=1), await ask("c")] == [
@@ -56,5 +58,24 @@ async def test_an_answer_that_depends_on_the_moment_stands_for_a_moment_only(
     monkeypatch.setattr(questions, "monotonic", lambda: clock)
     assert await asker.ask(NAMED, "a", datetime(2029, 1, 1, tzinfo=UTC)) == (1,)
     clock += 0.3
+    await asyncio.sleep(0)
     assert await asker.ask(NAMED, "a", datetime(2031, 1, 1, tzinfo=UTC)) is None
+    await asker.close()
+
+
+async def test_a_change_is_looked_for_once_in_a_turn_of_the_loop_and_is_another_state(
+    writer: sqlite3.Connection, tmp_path: Path
+) -> None:
+    asker, statements = SqliteAsker(str(tmp_path / "file")), []
+    asker._connection.set_trace_callback(lambda text: statements.append(text))
+    before = asker.state()
+    assert await asker.ask(NAMED, "a", datetime(2026, 11, 21, tzinfo=UTC)) == (1,)
+    assert asker.state() is before
+    assert [text for text in statements if text.startswith("PRAGMA")] == ["PRAGMA data_version"]
+    await asyncio.sleep(0)
+    assert asker.state() is before
+    writer.execute("UPDATE thing SET value = 7 WHERE name = 'a'")
+    await asyncio.sleep(0)
+    assert asker.state() is not before
+    assert await asker.ask(NAMED, "a", datetime(2026, 11, 21, tzinfo=UTC)) == (7,)
     await asker.close()
