@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,9 @@ from oauthflow.flows.refresh.owners import end_session
 from oauthflow.flows.revocation_outbox import batch as revocation_batch
 from tests.fakes.internet import FakeInternet, FakeSender
 from tests.fakes.world import World
+
+# Thousands of tests are collected, none of them garbage: to look for it takes a third of the time.
+gc.disable()
 
 # The machine may be busy with other things: no test is about how long it takes.
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -89,6 +93,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = [item for item in items if _touches_the_database(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end; from here on only what the tests make is looked at."""
+    gc.freeze()
+    gc.enable()
 
 
 def _waits_for_programs(item: pytest.Item) -> bool:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from .beside import ROOT, Beside
+
+_PASSWORD = secrets.token_urlsafe(12)
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,9 @@ class Product:
 
     url: str
     environment: dict[str, str]
-    password: str
     log: Path
+    beside: Beside
+    password: str = _PASSWORD
 
     def manage(self, *arguments: str, given: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a management command beside it."""
@@ -35,10 +42,13 @@ class Product:
             cwd=ROOT, env=self.environment, input=given, text=True, capture_output=True, check=check,
         )  # fmt: skip
 
+    def run(self, code: str) -> str:
+        """Run Python inside its Django and return what it prints."""
+        return self.beside.run(code)
+
     def api_token(self, user: str, *scopes: str) -> str:
         """A fresh personal API token."""
-        named = [word for scope in scopes for word in ("--scope", scope)]
-        return self.manage("create_api_token", user, *named).stdout.strip()
+        return self.run(_TOKEN.format(user=user, scopes=scopes))
 
 
 def free_port() -> int:
@@ -63,7 +73,7 @@ def port_is_free(port: int) -> bool:
 
 @contextmanager
 def running_product(folder: Path, *, workers: bool = False, **environment: str) -> Iterator[Product]:
-    """Migrate, make two users, serve, and stop again.
+    """Serve with a migrated database and two users, and stop again.
 
     Args:
         folder: For data and log.
@@ -79,9 +89,7 @@ def running_product(folder: Path, *, workers: bool = False, **environment: str) 
         "PUBLIC_URL": url, "DATA_DIR": str(data), "DEBUG": "true", "EGRESS_ALLOW": "localhost,127.0.0.1",
         "PYTHONUNBUFFERED": "1", **environment,
     }  # fmt: skip
-    product = Product(url, settings, secrets.token_urlsafe(12), log)
-    product.manage("migrate", "-v0")
-    product.manage("shell", "-v0", "-c", _USERS.format(password=product.password))
+    shutil.copytree(_prepared(), data)
     roles = [] if workers else ["--only", "web"]
     command = [sys.executable, "manage.py", "up", "--port", str(port), *roles]
     with log.open("w") as output:
@@ -90,7 +98,8 @@ def running_product(folder: Path, *, workers: bool = False, **environment: str) 
         )
     try:
         wait_for(f"{url}/healthz", process=process, log=log)
-        yield product
+        with closing(Beside(settings)) as beside:
+            yield Product(url, settings, log, beside)
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -114,8 +123,28 @@ def wait_for(url: str, *, process: subprocess.Popen[bytes], log: Path, seconds: 
     raise AssertionError(f"nothing answers at {url}: {log.read_text()[-3000:]}")
 
 
-_USERS = """
+@functools.cache
+def _prepared() -> Path:
+    """The data folder of which every product gets a copy: to prepare one takes longer than most tests."""
+    folder = tempfile.mkdtemp(prefix="mcp-oauth-product-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": f"{folder}/data", "DEBUG": "true"}
+    with closing(Beside(environment)) as beside:
+        beside.run(_PREPARE.format(password=_PASSWORD))
+    return Path(folder) / "data"
+
+
+_PREPARE = """
 from django.contrib.auth.models import User
+from mcp_oauth_site.startup import prepare_site
+prepare_site()
 User.objects.create_superuser("admin", "admin@example.com", "{password}")
 User.objects.create_user("alice", "alice@example.com", "{password}")
+"""
+_TOKEN = """
+from django.contrib.auth.models import User
+from django.utils import timezone
+from connections.api_tokens import issue_api_token
+user = User.objects.get(username="{user}")
+print(issue_api_token(user, scopes={scopes}, name="program", now=timezone.now()).token.reveal())
 """

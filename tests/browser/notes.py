@@ -25,7 +25,7 @@ def protected_notes(product: Product, folder: Path) -> Iterator[str]:
     """Enter it as a resource and start it with the credentials that it got; the value is its address."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/mcp"
-    client_id, secret = product.manage("shell", "-v0", "-c", _ENTER.format(url=url)).stdout.split()
+    client_id, secret = product.run(_ENTER.format(url=url)).split()
     command = [
         sys.executable, "-m", "examples.notes_server", "--port", str(port), "--data", str(folder / "notes"),
         "--issuer", product.url, "--introspection-endpoint", f"{product.url}/oauth/introspect",

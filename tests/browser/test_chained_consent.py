@@ -27,7 +27,7 @@ def test_one_visit_leads_over_our_question_and_the_services_own_to_the_program(p
         running_product(tmp_path) as product,
         running_upstream(tmp_path, redirect_uri=f"{product.url}/api/v1/oauth/callback") as upstream,
     ):
-        product.manage("shell", "-v0", "-c", _SERVER.format(url=upstream.notes_url))
+        product.run(_SERVER.format(url=upstream.notes_url))
         client = {"client_name": "Program", "redirect_uris": [callback], "token_endpoint_auth_method": "none"}
         client_id = requests.post(f"{product.url}/oauth/register", json=client, timeout=60).json()["client_id"]
         asked = {

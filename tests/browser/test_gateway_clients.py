@@ -51,7 +51,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Product, U
         running_upstream(folder, redirect_uri=f"{product.url}/api/v1/oauth/callback") as upstream,
     ):
         fill = _FILL.format(url=upstream.notes_url, names=list(PROGRAMS), password=product.password)
-        product.manage("shell", "-v0", "-c", fill)
+        product.run(fill)
         yield product, upstream
 
 

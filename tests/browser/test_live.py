@@ -38,7 +38,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 @pytest.fixture
 def overview(product: Product, page: Page) -> Page:
     """Alice looks at her one connection, which works; the page remembers that it was never loaded again."""
-    product.manage("shell", "-v0", "-c", _CONNECTED)
+    product.run(_CONNECTED)
     page.goto(f"{product.url}/connections/")
     page.get_by_label("User name").or_(page.get_by_label("Username")).fill("alice")
     page.get_by_label("Password").fill(product.password)
@@ -56,7 +56,7 @@ def the_card(page: Page) -> object:
 
 def test_a_change_of_state_arrives_without_a_reload(product: Product, overview: Page) -> None:
     expect(the_card(overview).get_by_text("Connected", exact=True)).to_be_visible()
-    product.manage("shell", "-v0", "-c", _ENDED)
+    product.run(_ENDED)
     expect(the_card(overview).get_by_text("Reconnect needed")).to_be_visible()
     expect(the_card(overview).get_by_role("button", name="Reconnect")).to_be_visible()
     expect(overview.get_by_text("1 needs your attention")).to_be_visible()
@@ -66,7 +66,7 @@ def test_a_change_of_state_arrives_without_a_reload(product: Product, overview: 
 def test_what_somebody_is_busy_with_is_left_alone_until_they_are_done(product: Product, overview: Page) -> None:
     question = the_card(overview).locator("summary", has_text="Disconnect")
     question.click()
-    product.manage("shell", "-v0", "-c", _ENDED)
+    product.run(_ENDED)
     expect(overview.get_by_text("1 needs your attention")).to_be_visible()
     expect(the_card(overview).get_by_text("Connected", exact=True)).to_be_visible()
     question.click()
@@ -75,7 +75,7 @@ def test_what_somebody_is_busy_with_is_left_alone_until_they_are_done(product: P
 
 
 def test_a_page_that_was_renewed_still_works(product: Product, overview: Page) -> None:
-    product.manage("shell", "-v0", "-c", _ENDED)
+    product.run(_ENDED)
     expect(the_card(overview).get_by_text("Reconnect needed")).to_be_visible()
     the_card(overview).locator("summary", has_text="Disconnect").click()
     the_card(overview).get_by_role("button", name="Disconnect").click()
@@ -84,7 +84,7 @@ def test_a_page_that_was_renewed_still_works(product: Product, overview: Page) -
 
 def test_what_a_page_hears_is_what_its_user_may_see(product: Product, overview: Page) -> None:
     token = product.api_token("admin", "connections:read")
-    product.manage("shell", "-v0", "-c", _ENDED)
+    product.run(_ENDED)
     expect(overview.get_by_text("1 needs your attention")).to_be_visible()
     heard = requests.get(f"{product.url}/api/v1/events", headers={"Authorization": f"Bearer {token}"}, timeout=30)
     assert json.loads(heard.text)["events"] == []

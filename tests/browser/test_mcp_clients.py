@@ -81,7 +81,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str,
     ):
         stage = Stage(product, f"http://localhost:{port}/mcp", document)
         enter = _ENTER.format(url=stage.url, described=_DESCRIBED, client_id=_BY_HAND)
-        product.manage("shell", "-v0", "-c", enter)
+        product.run(enter)
         yield asyncio.run(_signed(stage, folder))
         server.terminate()
 

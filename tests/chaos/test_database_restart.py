@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.beside import Beside
 from tests.faults import fault
 from tests.product import free_port
-from tests.scale.beside import Beside
 from tests.scale.services import private_postgresql
 
 from .conftest import Victims, environment

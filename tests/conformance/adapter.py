@@ -140,7 +140,11 @@ def main() -> int:
     calls = McpCalls(url, version)
     if not all(_call(product, calls, slug, connection, step) for step in calls.plan()):
         return 1
-    return 0 if SCENARIO not in unattended.EXTENSIONS or product.uses_tools(connection) else 1
+    if SCENARIO in unattended.EXTENSIONS:
+        if not product.uses_tools(connection):
+            return 1
+        print(unattended.USED)
+    return 0
 
 
 def _call(product: Product, calls: McpCalls, slug: str, connection: str, step: tuple[str, dict[str, Any]]) -> bool:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.product import ROOT, Product, free_port, running_product
+from tests.product import Product, free_port, running_product
 from tests.requirements import requirement
 
 from .consent import ScriptedPerson
+from .suite import program
 
-NPM = ROOT / "tests" / "npm" / "node_modules"
 _SERVER = """
 from connections.models import McpServer
 about = {"slug": "notes", "name": "Notes", "url": "https://mcp.example/mcp", "auth_type": "none"}
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.conformance
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     with running_product(tmp_path_factory.mktemp("product")) as running:
-        running.manage("shell", "-v0", "-c", _SERVER)
+        running.run(_SERVER)
         yield running
 
 
@@ -50,13 +50,14 @@ def _registered(product: Product, redirect_uri: str) -> str:
 def test_the_suite_finds_nothing_to_complain_about(product: Product, tmp_path: Path) -> None:
     port = free_port()
     client_id = _registered(product, f"http://127.0.0.1:{port}/callback")
-    node = next(NPM.glob("node-linux-*/bin/node"))
-    suite = [str(node), str(NPM / "@modelcontextprotocol/conformance/dist/index.js"), "authorization"]
     where = ["--url", product.url, "--resource", f"{product.url}/mcp/notes", "-p", str(port), "-o", str(tmp_path)]
     person = ScriptedPerson.sign_in(product.url, name="alice", password=product.password)
     said: list[str] = []
     with subprocess.Popen(
-        [*suite, *where, "--client-id", client_id], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*program(), "authorization", *where, "--client-id", client_id],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as running:
         assert running.stdout is not None
         for line in running.stdout:

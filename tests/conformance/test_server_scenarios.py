@@ -49,7 +49,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         running_program(command, ready=f"http://127.0.0.1:{server}/healthz", log=folder / "everything.log"),
         running_product(folder, PUBLIC_URL=f"http://localhost:{front}") as product,
     ):
-        product.manage("shell", "-v0", "-c", _SERVER.format(url=f"http://127.0.0.1:{server}/mcp", key=_KEY))
+        product.run(_SERVER.format(url=f"http://127.0.0.1:{server}/mcp", key=_KEY))
         yield Stage(server, int(product.url.rpartition(":")[2]), front, _token(product, front))
 
 

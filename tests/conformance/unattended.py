@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 Configure = Callable[..., str]
+USED = "The tools were used through the product."
 
 EXTENSIONS = frozenset(
     f"auth/{name}"

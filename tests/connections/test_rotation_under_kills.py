@@ -20,7 +20,7 @@ def test_a_rotation_that_is_killed_three_times_ends_with_every_row_under_the_new
         site.fill(_ROWS)
         assert "FIELD_ENCRYPTION_KEY does not open" in site.start([site.new])
 
-        outcome = site.rotate_under_kills(rows=_ROWS, kills_at=(0.1, 0.4, 0.7), pause=0.005)
+        outcome = site.rotate_under_kills(rows=_ROWS, kills_at=(0.1, 0.4, 0.7), pause=0.02)
 
         assert (outcome.kills, outcome.failed_reads) == (3, 0)
         assert outcome.reads > 100

@@ -57,9 +57,7 @@ def _provider(product: Product, folder: Path) -> Iterator[str]:
     }  # fmt: skip
     node = next(NPM.glob("node_modules/node-linux-*/bin/node"))
     command = [str(node), str(ROOT / "tests" / "independent" / "openid_provider.mjs"), json.dumps(options)]
-    product.manage(
-        "shell", "-v0", "-c", _ENTER.format(issuer=issuer, client_id=_CLIENT[0], client_secret=_CLIENT[1])
-    )  # fmt: skip
+    product.run(_ENTER.format(issuer=issuer, client_id=_CLIENT[0], client_secret=_CLIENT[1]))
     with running_program(command, ready=f"{issuer}/.well-known/openid-configuration", log=folder / "provider.log"):
         yield issuer
 

@@ -19,10 +19,10 @@ from typing import Any
 from celery import Celery
 
 from mcp_oauth_site.keys import new_keys
+from tests.beside import Beside
 from tests.product import ROOT, free_port, wait_for
 
 from .authorization_server import TokenEndpoint, token_endpoint
-from .beside import Beside
 from .services import PrivatePostgresql, PrivateRedis, private_postgresql
 
 _PATIENCE = 20
@@ -55,7 +55,10 @@ class Site:
     shared_data: Path | None = None
     logs: dict[str, Path] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _beside: Beside | None = field(default=None, init=False)
+    _beside: Beside = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._beside = Beside(self.environment_of("beside"))
 
     def environment_of(self, name: str) -> dict[str, str]:
         """The variables of one process of the site."""
@@ -63,7 +66,6 @@ class Site:
 
     def run(self, code: str) -> str:
         """Run Python inside the site's Django and return what it prints."""
-        self._beside = self._beside or Beside(self.environment_of("beside"))
         return self._beside.run(code)
 
     def stop(self) -> None:
@@ -73,8 +75,7 @@ class Site:
 
     def close(self) -> None:
         """End what `run` started."""
-        if self._beside is not None:
-            self._beside.close()
+        self._beside.close()
 
     def seed(self, name: str, *, connections: int = 1, due: bool = False) -> tuple[str, list[str]]:
         """Make a person with connections; return an API token with all rights and the connections' ids."""

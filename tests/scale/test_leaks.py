@@ -47,7 +47,7 @@ print(connection.pk, issued.token.reveal())
 
 def test_memory_and_open_files_stay_flat(tmp_path: Path) -> None:
     with running_product(tmp_path) as product:
-        connection, token = product.manage("shell", "-v0", "-c", _SEED).stdout.split()
+        connection, token = product.run(_SEED).split()
         kinds = _kinds(product, connection, token)
         port = product.url.rpartition(":")[2].encode()
         (pid,) = (pid for pid in tree(os.getpid()) if _is_web(pid, port=port))

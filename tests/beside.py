@@ -1,6 +1,6 @@
 """A Django of the site that waits for programs to run: starting one for each would cost seconds.
 
-    python -m tests.scale.beside
+    python -m tests.beside
 
 Reads programs as JSON strings, one in each line, and answers with a JSON list: what it printed, and what it raised.
 """
@@ -15,22 +15,24 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 
-from tests.product import ROOT
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Beside:
-    """The one who asks."""
+    """The one who asks; the Django starts with the first program."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.scale.beside"],
-            cwd=ROOT, env={"DJANGO_SETTINGS_MODULE": "mcp_oauth_site.settings", **environment},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        self._environment = {"DJANGO_SETTINGS_MODULE": "mcp_oauth_site.settings", **environment}
+        self._process: subprocess.Popen[str] | None = None
 
     def run(self, program: str) -> str:
         """Run it and return what it prints."""
+        self._process = self._process or subprocess.Popen(
+            [sys.executable, "-m", "tests.beside"],
+            cwd=ROOT, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps(program)}\n")
@@ -41,7 +43,8 @@ class Beside:
 
     def close(self) -> None:
         """End it."""
-        self._process.communicate()
+        if self._process is not None:
+            self._process.communicate()
 
 
 def main() -> None:
