@@ -79,7 +79,7 @@ def claim_many(claims: Sequence[Claim], *, seconds: int) -> Claimed:
     with transaction.atomic(), connection.cursor() as cursor:
         fitting = _fitting(cursor, claims)
         taken = _take(cursor, fitting, seconds=seconds) if fitting else set()
-    return Claimed(taken, {claim.token_set.pk for claim in claims} - {claim.token_set.pk for claim in fitting})
+    return Claimed(taken, {claim.token_set.id for claim in claims} - {claim.token_set.id for claim in fitting})
 
 
 def lease_for_refresh(
@@ -136,7 +136,7 @@ def _take(cursor: CursorWrapper, claims: Sequence[Claim], *, seconds: int) -> se
         recordset=recordset(_COLUMNS),
         unlocked=_UNLOCKED if on_postgresql else "",
     )
-    ids = [claim.token_set.pk for claim in claims]
+    ids = [claim.token_set.id for claim in claims]
     parameter = as_json([_row(claim) for claim in claims])
     cursor.execute(statement, [parameter, ids] if on_postgresql else [parameter])
     return returned(cursor, ids)
@@ -145,7 +145,7 @@ def _take(cursor: CursorWrapper, claims: Sequence[Claim], *, seconds: int) -> se
 def _row(claim: Claim) -> dict[str, object]:
     token_set = claim.token_set
     return {
-        "token_set": token_set.pk,
+        "token_set": token_set.id,
         "generation": token_set.generation,
         "refresh_failures": token_set.refresh_failures,
         "lease_owner": token_set.lease_owner,

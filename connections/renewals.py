@@ -88,16 +88,17 @@ def seal_renewal(
     A response without a refresh token leaves the old one in force. RFC 6749 §6, X-13.
     """
     generation = token_set.generation + 1
+    row = _ACCESS.row_of(token_set, generation=generation)  # both columns are bound to the same
     kept_refresh_token = tokens.refresh_token or token_set.refresh_token_sealed.reveal()
     before = token_set.expires_at
     refresh_ends_at, known_since = _end_of_renewing(token_set, tokens, now=now)
     return Renewal(
-        id=token_set.pk,
+        id=token_set.id,
         connection_id=token_set.connection_id,
         generation=generation,
         lease_owner=lease_owner,
-        access_token_sealed=str.__str__(_ACCESS.seal_for(token_set, tokens.access_token, generation=generation)),
-        refresh_token_sealed=str.__str__(_REFRESH.seal_for(token_set, kept_refresh_token, generation=generation)),
+        access_token_sealed=str.__str__(_ACCESS.seal_for(row, tokens.access_token)),
+        refresh_token_sealed=str.__str__(_REFRESH.seal_for(row, kept_refresh_token)),
         token_type=tokens.token_type,
         scope=fitting_scope(tokens.scope),
         obtained_at=now,

@@ -142,16 +142,20 @@ class SealedTextField(_EncryptedTextField):
         Args:
             changed: New values of `bound_to` columns, for a value that is written together with them.
         """
+        return self._place + self.row_of(instance, **changed)
+
+    def row_of(self, instance: models.Model, **changed: object) -> str:
+        """Return what the places of all columns of a row with the same `bound_to` end with."""
         bound = [f"\n{name}={changed[name] if name in changed else getattr(instance, name)}" for name in self.bound_to]
-        return f"{self._place}\n{instance.pk}{''.join(bound)}"
+        return f"\n{instance.pk}{''.join(bound)}"
 
     @cached_property
     def _place(self) -> str:
         return f"{self.model._meta.label_lower}\n{self.column}"
 
-    def seal_for(self, instance: models.Model, secret: Secret, **changed: object) -> Ciphertext:
-        """Seal for a queryset `update()`; `""` stays `""`."""
-        return seal(secret, context=self.context_of(instance, **changed)) if secret else Ciphertext("")
+    def seal_for(self, row: str, secret: Secret) -> Ciphertext:
+        """Seal for a queryset `update()` of what `row_of` returned; `""` stays `""`."""
+        return seal(secret, context=self._place + row) if secret else Ciphertext("")
 
     def to_python(self, value: Any) -> Any:
         if isinstance(value, Sealed):

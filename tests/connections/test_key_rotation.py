@@ -57,11 +57,9 @@ def use_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> UseKeys:
 def sealed(use_keys: UseKeys, granted: Connection) -> TokenSet:
     """A site that was started with OLD and holds four sealed values besides the canary."""
     require_key_canary()
-    McpServer.objects.filter(slug="notes").update(
-        client_secret_sealed=_field(McpServer, "client_secret_sealed").seal_for(
-            McpServer.objects.get(slug="notes"), Secret("a secret")
-        )
-    )
+    field, server = _field(McpServer, "client_secret_sealed"), McpServer.objects.get(slug="notes")
+    sealed = field.seal_for(field.row_of(server), Secret("a secret"))
+    McpServer.objects.filter(pk=server.pk).update(client_secret_sealed=sealed)
     return TokenSet.objects.get()
 
 

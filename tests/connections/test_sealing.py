@@ -164,7 +164,7 @@ def test_a_sealed_column_has_no_form_field() -> None:
 def test_a_value_can_be_sealed_for_the_generation_that_it_is_written_with(granted: Connection) -> None:
     tokens = TokenSet.objects.get()
     field = TokenSet._meta.get_field("access_token_sealed")
-    sealed = field.seal_for(tokens, Secret("next"), generation=tokens.generation + 1)
+    sealed = field.seal_for(field.row_of(tokens, generation=tokens.generation + 1), Secret("next"))
     assert isinstance(sealed, Ciphertext)
     TokenSet.objects.update(generation=tokens.generation + 1, access_token_sealed=sealed)
     assert TokenSet.objects.get().access_token_sealed.reveal() == Secret("next")

@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection
 
 from connections.leases import Claim, Claimed, claim_many, give_lease_back
 from connections.models import ClientRegistration, FlowTrace, McpServer, TokenSet
-from connections.recordset import one_of
+from connections.recordset import keep_pages, one_of
 from connections.renewals import Renewal, seal_renewal, store_renewals
 from oauthflow.conf import configuration
 from oauthflow.egress import Answer, Sender, open_sender
@@ -76,6 +76,7 @@ def refresh_many(
     queues = Queues(rows)
     if queues.is_empty:
         return Outcome()
+    keep_pages()
     with closing(open_sender()) as sender, closing(_Run(queues, sender, now=now, dead_owners=dead_owners)) as run:
         run.through()
         return run.outcome
@@ -117,7 +118,7 @@ class _Run:
             rows, make = self._read(ids), partial(self._made, now=self._moment())
             self._queues.look_for_trouble(rows)
             ready = [made for row in rows if (made := self._guarded(row, make)) is not None]
-            left = set(ids) - {attempt.token_set.pk for attempt, _ in ready}
+            left = set(ids) - {attempt.token_set.id for attempt, _ in ready}
             taken, crowded = self._leased([attempt for attempt, _ in ready])
         except (DatabaseError, FlowError) as error:  # not writable, database or spool: nothing is sent
             _log.warning("refresh.batch_stopped", exception=type(error).__name__)
@@ -126,7 +127,7 @@ class _Run:
             self._queues.clear(ids)
             return
         for attempt, request in ready:
-            pk = attempt.token_set.pk
+            pk = attempt.token_set.id
             if pk not in taken or self._is_given_up(attempt):
                 left.add(pk)
                 continue
@@ -203,7 +204,7 @@ class _Run:
             self._store()
         for attempt, answer, reason in failed:
             self._guarded(attempt.token_set, partial(self._fail, attempt, answer, reason))
-        self._queues.done(attempt.token_set.pk for attempt, _, _ in failed)
+        self._queues.done(attempt.token_set.id for attempt, _, _ in failed)
 
     def _put_on_disk(self, renewals: Sequence[Renewal]) -> None:
         try:
@@ -276,7 +277,7 @@ class _Run:
         """
         rows = TokenSet.objects.filter(pk__in=one_of(ids)).unleased(dead_owners=self._dead_owners)
         rows = rows.awaiting_refresh(now=self._moment()).select_related("connection").defer(*_NOT_NEEDED)
-        found = {row.pk: row for row in rows}
+        found = {row.id: row for row in rows}
         servers = {row.connection.server_id for row in found.values()} - self._servers.keys()
         self._servers |= McpServer.objects.in_bulk(servers) if servers else {}
         named = {row.registration_id for row in found.values() if row.registration_id} - self._registrations.keys()
