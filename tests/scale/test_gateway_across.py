@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.product import ROOT, free_port, wait_for
+from tests.product import free_port, wait_for
 from tests.requirements import requirement
 
 from .site import Site, ask, eventually
@@ -128,20 +126,16 @@ def upstream() -> Iterator[Listened]:
 
 
 @pytest.fixture(scope="module")
-def gateways(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def gateways(site: Site) -> Iterator[list[str]]:
     """Addresses of two processes that serve the gateway and nothing else."""
-    folder, urls = tmp_path_factory.mktemp("gateways"), []
+    urls = []
     with ExitStack() as stack:
         for name in ("gateway-1", "gateway-2"):
-            port, log = free_port(), folder / f"{name}.log"
-            command = [sys.executable, "-m", "mcp_oauth_site.serve", "--gateway", "--port", str(port)]
-            output = stack.enter_context(log.open("w"))
-            environment = {**site.environment_of(name), "DJANGO_SETTINGS_MODULE": "mcp_oauth_site.settings"}
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
+            port = free_port()
+            process = stack.enter_context(site.role("gateway", name, port=port))
             urls.append(f"http://localhost:{port}")
-            wait_for(f"{urls[-1]}/healthz", process=process, log=log, seconds=300)
+            wait_for(f"{urls[-1]}/healthz", process=process, log=site.logs[name], seconds=300)
+            assert requests.get(f"{urls[-1]}/accounts/login/", timeout=20).status_code == 404
         yield urls
 
 

@@ -20,7 +20,8 @@ from mcp_oauth_site.observability.listener import listen
 from mcp_oauth_site.startup import first_administrator_link, prepare_site
 from mcp_oauth_site.supervise import Child, Supervisor, accepts_connections, port_is_free
 
-ROLES: Final = ("web", "worker", "beat")
+ROLES: Final = ("web", "gateway", "worker", "beat")
+_LISTENING: Final = (None, "web", "gateway")
 _ONE_MACHINE: Final = (
     "The database is a SQLite file of this machine: the other roles must run here too. For more than one machine set"
     " DATABASE_URL to a PostgreSQL database."
@@ -36,16 +37,21 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
         parser.add_argument("--port", type=int, help="port to listen on (default: the one of PUBLIC_URL, or 8000)")
-        parser.add_argument("--workers", type=int, default=1, help="web processes (default 1)")
-        parser.add_argument("--only", choices=ROLES, help="run one role, to spread them over machines")
+        parser.add_argument("--workers", type=int, default=1, help="processes that answer (default 1)")
+        parser.add_argument(
+            "--only",
+            choices=ROLES,
+            help="run one role, to spread them over machines; gateway is /mcp/ and nothing else",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port, only = options["host"], options["port"] or _default_port(), options["only"]
         if settings.DEBUG and not is_loopback(host):
             raise CommandError("DEBUG must not be on when listening beyond this machine.")
-        if only in {None, "web"} and not port_is_free(host, port):
+        if only in _LISTENING and not port_is_free(host, port):
             raise CommandError(f"Port {port} is in use; choose another with --port.")
-        _follow_port(port)
+        if only != "gateway":  # its port is not the one by which the site is known
+            _follow_port(port)
         if only and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
             self.stderr.write(self.style.WARNING(_ONE_MACHINE))
         self.stdout.write("Preparing the database and files …")
@@ -60,9 +66,9 @@ class Command(BaseCommand):
         os.environ[METRICS_FOLDER] = folder
         children = [*self.extra_children(), *_children(host, port, workers=options["workers"], only=only)]
         supervisor = Supervisor(children)
-        if settings.METRICS_PORT and only in {"worker", "beat"}:
+        if settings.METRICS_PORT and only in {"gateway", "worker", "beat"}:
             _listen(host, folder=folder, supervisor=supervisor)
-        supervisor.run(on_tick=self._once_listening(host, port) if only in {None, "web"} else lambda: None)
+        supervisor.run(on_tick=self._once_listening(host, port) if only in _LISTENING else lambda: None)
         self.stdout.write("Stopped.")
 
     def before_start(self) -> None:
@@ -100,8 +106,9 @@ def _children(host: str, port: int, *, workers: int, only: str | None) -> list[C
         worker += ["--pool", "threads"]
         if only is None:
             return [web, Child("worker", [*worker, "--beat"])]
-    roles = {"web": web, "worker": Child("worker", worker), "beat": beat}
-    return list(roles.values()) if only is None else [roles[only]]
+    together = {"web": web, "worker": Child("worker", worker), "beat": beat}
+    roles = {**together, "gateway": Child("gateway", [*serve, "--gateway"])}
+    return list(together.values()) if only is None else [roles[only]]
 
 
 def _listen(host: str, *, folder: str, supervisor: Supervisor) -> None:
