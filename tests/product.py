@@ -77,7 +77,7 @@ def running_product(folder: Path, *, workers: bool = False, **environment: str) 
 
     Args:
         folder: For data and log.
-        workers: Run `manage.py up` with worker and beat instead of the web process alone.
+        workers: Run all of `manage.py up` instead of the web process alone, which it would start like this.
         environment: Further settings.
     """
     port = free_port()
@@ -87,11 +87,11 @@ def running_product(folder: Path, *, workers: bool = False, **environment: str) 
     settings = {
         **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
         "PUBLIC_URL": url, "DATA_DIR": str(data), "DEBUG": "true", "EGRESS_ALLOW": "localhost,127.0.0.1",
-        "PYTHONUNBUFFERED": "1", **environment,
+        "PYTHONUNBUFFERED": "1", "DJANGO_SETTINGS_MODULE": "mcp_oauth_site.settings", **environment,
     }  # fmt: skip
     shutil.copytree(_prepared(), data)
-    roles = [] if workers else ["--only", "web"]
-    command = [sys.executable, "manage.py", "up", "--port", str(port), *roles]
+    serve = ["manage.py", "up"] if workers else ["-m", "mcp_oauth_site.serve"]
+    command = [sys.executable, *serve, "--port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=settings, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
