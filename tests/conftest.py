@@ -27,6 +27,9 @@ from oauthflow.flows.revocation_outbox import batch as revocation_batch
 from tests.fakes.internet import FakeInternet, FakeSender
 from tests.fakes.world import World
 
+_STAY = ("django_content_type", "auth_permission")
+_GUARDED = "audit_auditrecord"
+
 # Thousands of tests are collected, none of them garbage: to look for it takes a third of the time.
 gc.disable()
 
@@ -113,24 +116,29 @@ def _touches_the_database(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _tables_can_be_emptied() -> Iterator[None]:
-    """Let Django empty SQLite's tables between tests, audit records too, and put back the guard of those alone.
+    """Let Django empty the tables between tests, audit records too, and put back SQLite's guard of those alone.
 
     Content types and permissions stay: to make them anew would take longer than most of these tests.
     """
-    unguarded = ["DROP TRIGGER IF EXISTS audit_record_stays"]
     with pytest.MonkeyPatch.context() as patch:
-        for operations, first in ((SqliteDatabase.ops_class, unguarded), (PostgresqlDatabase.ops_class, [])):
-            patch.setattr(operations, "sql_flush", _emptying(operations.sql_flush, first))
+        patch.setattr(SqliteDatabase.ops_class, "sql_flush", _on_sqlite(SqliteDatabase.ops_class.sql_flush))
+        patch.setattr(PostgresqlDatabase.ops_class, "sql_flush", _on_postgresql)
         patch.setattr(flush, "emit_post_migrate_signal", lambda *said: restore_after_migrations())
         yield
 
 
-def _emptying(emptying: Callable[..., list[str]], first: list[str]) -> Callable[..., list[str]]:
+def _on_sqlite(emptying: Callable[..., list[str]]) -> Callable[..., list[str]]:
     def sql_flush(self: Any, style: Any, tables: list[str], **options: Any) -> list[str]:
-        emptied = [name for name in tables if name not in ("django_content_type", "auth_permission")]
-        return [*first, *emptying(self, style, emptied, **options)]
+        emptied = [name for name in tables if name not in _STAY]
+        return ["DROP TRIGGER IF EXISTS audit_record_stays", *emptying(self, style, emptied, **options)]
 
     return sql_flush
+
+
+def _on_postgresql(self: Any, style: Any, tables: list[str], **options: Any) -> list[str]:
+    """Delete the few rows there are: to truncate makes the files of a table anew. A guard lets nothing else pass."""
+    deleted = (" ".join(("DELETE FROM", self.quote_name(name))) for name in tables if name not in (*_STAY, _GUARDED))
+    return [f"TRUNCATE {_GUARDED}", "; ".join(deleted)]
 
 
 @pytest.fixture
