@@ -131,9 +131,11 @@ def running_stage(
         flags = () if with_site else ("--gateway",)
         site = stack.enter_context(running_site(database, folder=folder, fill=fill, flags=flags, **variables))
         yield Stage(
-            direct=Target("direct", f"{upstream}/mcp", mode=mode, pids=(stub_pid,)),
+            # Their calls are so short that as many as of the others would be over before anything can be measured.
+            direct=Target("direct", f"{upstream}/mcp", mode=mode, pids=(stub_pid,), weight=5),
             nginx=Target(
-                "nginx", f"http://127.0.0.1:{port}/mcp", ({"Authorization": "Bearer in-token"},), (nginx_pid,), mode
+                "nginx", f"http://127.0.0.1:{port}/mcp", ({"Authorization": "Bearer in-token"},), (nginx_pid,), mode,
+                weight=5,
             ),
             ours=_ours(site, "stub", mode),
             before_sdk=_ours(site, "sdk", mode),

@@ -30,7 +30,7 @@ class Target:
         headers: For each connection a set of its own, in turn.
         mode: `modern` speaks 2026-07-28; `session` begins with `initialize`; `stateless` just calls, as of 2025-06-18.
         pids: Whose CPU is charged, with their children.
-        weight: A factor on the number of calls, for slow ones.
+        weight: A factor on the number of calls, for slow and for very quick ones.
     """
 
     name: str
