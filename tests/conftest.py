@@ -17,6 +17,8 @@ from django.db.backends.sqlite3.base import DatabaseWrapper as SqliteDatabase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from audit.correlation import begin_correlation
 from audit.guard import restore_after_migrations
@@ -89,6 +91,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--only-database", action="store_true", help="run only the tests that touch the database")
 
 
+class _ByFile(LoadFileScheduling):
+    """Gives each process the next file; those of a folder that share a site together, else each would start its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        folder = file.rpartition("/")[0]
+        return folder if folder in ("tests/end_to_end", "tests/examples") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    return _ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not _waits_for_programs(item))
     if not config.getoption("--only-database"):
@@ -106,7 +122,8 @@ def pytest_collection_finish() -> None:
 
 def _waits_for_programs(item: pytest.Item) -> bool:
     """Such files take longest; whichever is begun last keeps one process busy while the others have nothing to do."""
-    return any(item.get_closest_marker(name) for name in ("chaos", "conformance", "browser", "independent"))
+    marked = any(item.get_closest_marker(name) for name in ("chaos", "conformance", "browser", "independent"))
+    return marked or item.path.parent.name == "end_to_end"
 
 
 def _touches_the_database(item: pytest.Item) -> bool:
