@@ -44,7 +44,7 @@ _FLUSH_ROWS: Final = 200
 _FLUSH_SECONDS: Final = 0.02
 _IDLE_SECONDS: Final = 0.2
 _NOT_NEEDED: Final = (
-    "access_token_sealed", "refresh_due_at", "lease_expires_at", "next_attempt_at", "revocation_endpoint",
+    "access_token_sealed", "refresh_due_at", "lease_expires_at", "next_attempt_at",
     "connection__user", "connection__status", "connection__reason", "connection__issuer",
     "connection__label", "connection__subject_token_sealed", "connection__subject_token_type",
     "connection__granted_scopes", "connection__upstream_subject", "connection__registration_method",
