@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from base64 import urlsafe_b64encode
 from hashlib import sha256
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
@@ -38,6 +39,9 @@ class ScriptedPerson:
     def allow(self, authorization_url: str) -> str:
         """Open a client's request, press Allow; return where the browser is sent."""
         page = self._browser.get(authorization_url, headers=_TYPED, timeout=TIMEOUT_SECONDS)
+        while page.status_code == 429:  # nobody may be sent there more than a few times a minute
+            time.sleep(int(page.headers["Retry-After"]))
+            page = self._browser.get(authorization_url, headers=_TYPED, timeout=TIMEOUT_SECONDS)
         page.raise_for_status()
         form = {"decision": "allow", "csrfmiddlewaretoken": _csrf(page.text)}
         answer = self._browser.post(page.url, data=form, allow_redirects=False, timeout=TIMEOUT_SECONDS)
