@@ -12,8 +12,6 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.db.models.expressions import RawSQL
 
-_KEPT_KIBIBYTES: Final = 32 * 1024
-
 
 def recordset(columns: Mapping[str, str]) -> str:
     """Return SQL that makes the rows `r` with these columns and PostgreSQL types out of one JSON parameter."""
@@ -35,13 +33,6 @@ def returned(cursor: CursorWrapper, ids: Sequence[UUID]) -> set[UUID]:
     """Return which of these rows a statement named; most name all, and then nothing is compared."""
     found = cursor.fetchall()
     return set(ids) if len(found) == len(ids) else {UUID(str(pk)) for (pk,) in found}
-
-
-def keep_pages() -> None:
-    """Let this connection keep more of SQLite's file until it is closed: 2 MiB as usual are read again for each row."""
-    if connection.vendor == "sqlite":
-        with connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA cache_size = -{_KEPT_KIBIBYTES}")
 
 
 def _stored(kind: str, name: str) -> str:

@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection
 
 from connections.leases import Claim, Claimed, claim_many, give_lease_back
 from connections.models import ClientRegistration, FlowTrace, McpServer, TokenSet
-from connections.recordset import keep_pages, one_of
+from connections.recordset import one_of
 from connections.renewals import Renewal, seal_renewal, store_renewals
 from oauthflow.conf import configuration
 from oauthflow.egress import Answer, Sender, open_sender
@@ -76,7 +76,6 @@ def refresh_many(
     queues = Queues(rows)
     if queues.is_empty:
         return Outcome()
-    keep_pages()
     with closing(open_sender()) as sender, closing(_Run(queues, sender, now=now, dead_owners=dead_owners)) as run:
         run.through()
         return run.outcome
