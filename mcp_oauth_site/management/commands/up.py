@@ -21,7 +21,6 @@ from mcp_oauth_site.startup import first_administrator_link, prepare_site
 from mcp_oauth_site.supervise import Child, Supervisor, accepts_connections, port_is_free
 
 ROLES: Final = ("web", "gateway", "worker", "beat")
-_LISTENING: Final = (None, "web", "gateway")
 _ONE_MACHINE: Final = (
     "The database is a SQLite file of this machine: the other roles must run here too. For more than one machine set"
     " DATABASE_URL to a PostgreSQL database."
@@ -48,7 +47,7 @@ class Command(BaseCommand):
         host, port, only = options["host"], options["port"] or _default_port(), options["only"]
         if settings.DEBUG and not is_loopback(host):
             raise CommandError("DEBUG must not be on when listening beyond this machine.")
-        if only in _LISTENING and not port_is_free(host, port):
+        if only in {None, "web", "gateway"} and not port_is_free(host, port):
             raise CommandError(f"Port {port} is in use; choose another with --port.")
         if only != "gateway":  # its port is not the one by which the site is known
             _follow_port(port)
@@ -68,7 +67,7 @@ class Command(BaseCommand):
         supervisor = Supervisor(children)
         if settings.METRICS_PORT and only in {"gateway", "worker", "beat"}:
             _listen(host, folder=folder, supervisor=supervisor)
-        supervisor.run(on_tick=self._once_listening(host, port) if only in _LISTENING else lambda: None)
+        supervisor.run(on_tick=self._once_listening(host, port) if only in {None, "web"} else lambda: None)
         self.stdout.write("Stopped.")
 
     def before_start(self) -> None:
