@@ -25,6 +25,7 @@ from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
 from tests.faults import fault
+from tests.scale.site import eventually
 
 DEAD = "0123456789abcdef-000000000000-0"
 
@@ -115,8 +116,10 @@ def test_an_answer_that_was_kept_but_not_stored_is_stored_by_whoever_comes_next(
             refresh_connection(connection, now=now, trigger="use")
     owners.end_session()
     assert TokenSet.objects.get().generation == 1
-    while not owners.dead_among([TokenSet.objects.get().lease_owner]):
-        continue  # the server has yet to notice that the session ended
+    owner = TokenSet.objects.get().lease_owner
+    eventually(
+        lambda: bool(owners.dead_among([owner])), seconds=3
+    )  # the server has yet to notice that the session ended
 
     assert recover_abandoned(now=now).failed == 0
     assert (TokenSet.objects.get().generation, TokenSet.objects.get().lease_owner) == (2, "")
