@@ -117,9 +117,8 @@ def test_an_answer_that_was_kept_but_not_stored_is_stored_by_whoever_comes_next(
     owners.end_session()
     assert TokenSet.objects.get().generation == 1
     owner = TokenSet.objects.get().lease_owner
-    eventually(
-        lambda: bool(owners.dead_among([owner])), seconds=3
-    )  # the server has yet to notice that the session ended
+    # The server has yet to notice that the session ended.
+    eventually(lambda: bool(owners.dead_among([owner])), seconds=3)
 
     assert recover_abandoned(now=now).failed == 0
     assert (TokenSet.objects.get().generation, TokenSet.objects.get().lease_owner) == (2, "")
