@@ -157,12 +157,9 @@ class TokenSetQuerySet(models.QuerySet["TokenSet"]):
         return found
 
     def awaiting_refresh(self, *, now: datetime) -> TokenSetQuerySet:
-        """Those that `due_for_refresh` is about, and those that somebody left in the middle; only renewable ones."""
+        """Of renewable ones, those that are due and not in a pause, and those that somebody left in the middle."""
         rested = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now)
-        live = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
-        return self.exclude(NOT_RENEWABLE).filter(
-            ~Q(lease_owner="") | Q(rested, refresh_due_at__lte=now), connection__status__in=live
-        )
+        return self.exclude(NOT_RENEWABLE).filter(~Q(lease_owner="") | Q(rested, refresh_due_at__lte=now))
 
 
 class TokenSet(QuickRows):

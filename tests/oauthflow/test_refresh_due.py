@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -92,6 +93,25 @@ def test_a_connection_that_was_stopped_after_the_list_was_made_is_left_alone(
 
     assert refresh_many(rows, now=now + timedelta(seconds=2700)) == Outcome()
     assert world.authorization_server.refresh_requests == []
+
+
+def test_a_batch_reads_by_the_ids_of_its_rows_alone(world: World, alice: User, now: datetime) -> None:
+    """Of few rows at one issuer there are many reads; each would go through everything that is active."""
+    world.connect(alice, now=now)
+    rows = list(TokenSet.objects.values_list("pk", "issuer"))
+    with CaptureQueriesContext(connection) as asked:
+        assert refresh_many(rows, now=now + timedelta(seconds=2700)) == Outcome(refreshed=1)
+
+    told = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    reads = [one["sql"] for one in asked if re.match(r'SELECT "connections_(tokenset|connection)"', one["sql"])]
+    assert len(reads) == 2
+    for read in reads:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{told} {read}")
+            plan = str(cursor.fetchall())
+        assert "connections_connection_status" not in plan
+        assert "JOIN" not in read
+        assert connection.vendor != "sqlite" or "SCAN connections_" not in plan, plan
 
 
 def test_a_batch_of_many_asks_the_database_as_often_as_one_of_few(world: World, now: datetime) -> None:
