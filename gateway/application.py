@@ -24,10 +24,11 @@ from .endpoint.answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
 from .endpoint.challenges import ChallengeError, challenge_answer
 from .endpoint.exchange import ClientGoneError, Exchange, RawHeader, Receive, Send
 from .endpoint.metadata import metadata_answer, metadata_url
-from .endpoint.origins import METHODS, allowing, preflight_answer, require_host, require_origin
+from .endpoint.origins import METHODS, allowing, preflight_answer, require_host
 from .endpoint.paths import Endpoint, read_path
 from .forwarding.edited_events import Edit
 from .forwarding.forward import Call, Forwarding
+from .forwarding.headers import Headers, KnownHeaders
 from .messages import Era, Message, RefusedMessageError, check_headers_without_body, error_body, read_message
 from .person_needed.answer import Asking, answer_needs_person, opens_links
 from .person_needed.request_state import Bound, brings_state, may_ask, redeemed, wrapping
@@ -74,6 +75,7 @@ class Gateway:
     async def open(self) -> None:
         """Begin; belongs to the running event loop from now on."""
         self._limits = limits = gateway_configuration()
+        self._known = KnownHeaders()
         self._calls = Places(of_a_user=limits.calls_of_a_user, of_all=limits.calls)
         self._streams = Places(of_a_user=limits.streams_of_a_user, of_all=limits.streams)
         self._streams_of_server = Places(of_a_user=limits.streams_of_a_user, of_all=limits.streams)
@@ -102,8 +104,8 @@ class Gateway:
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         started = time.monotonic()
-        exchange = Exchange(scope, receive, send, added=self._headers[scope["scheme"]])
-        given = exchange.headers.get(b"x-request-id")
+        exchange = Exchange(scope, receive, send, headers_of=self._known.of, added=self._headers[scope["scheme"]])
+        given = exchange.request_id
         chosen = begin_correlation(given.decode("latin-1") if given else growing_id())
         exchange.added.append((b"x-request-id", chosen.encode()))
         try:
@@ -124,8 +126,8 @@ class Gateway:
 
     async def _answer(self, exchange: Exchange, endpoint: Endpoint | None) -> None:
         """Go through all that a request has to be before it is asked who sent it."""
-        exchange.headers.require_clear()
-        require_host(exchange.headers)
+        headers = exchange.headers
+        headers.judged(_require_meant_for_us)
         server = await find_server(endpoint.slug) if endpoint is not None else None
         if endpoint is None or server is None:
             raise NotServedError
@@ -133,10 +135,10 @@ class Gateway:
             await exchange.answer(await metadata_answer(server, method=exchange.method))
             return
         exchange.label = endpoint.label
-        origin = require_origin(exchange.headers)
-        exchange.added += allowing(origin)
-        if exchange.method == "OPTIONS" and origin:
-            await exchange.answer(preflight_answer(exchange.headers))
+        allowed = headers.judged(allowing)
+        exchange.added += allowed
+        if exchange.method == "OPTIONS" and allowed:
+            await exchange.answer(preflight_answer(headers))
         elif exchange.method in _METHODS:
             await self._serve(exchange, server)
         else:
@@ -147,7 +149,7 @@ class Gateway:
         try:
             if exchange.query:
                 refuse_token_in_query(exchange.query)
-            caller = await identify(exchange.headers.get_all(b"authorization"), server=server)
+            caller = await identify(exchange.headers, server=server)
             era, message = await self._read(exchange)
             await self._call(exchange, era, message, caller=caller, server=server)
         except ChallengeError as error:
@@ -209,6 +211,11 @@ class Gateway:
             still_may=partial(_still_may, call),
         ) as under_way:
             await self._forwarding.forward(call, under_way)
+
+
+def _require_meant_for_us(headers: Headers) -> None:
+    headers.require_clear()
+    require_host(headers)
 
 
 async def _still_may(call: Call) -> bool:

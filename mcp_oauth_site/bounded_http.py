@@ -37,12 +37,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     # With more than 30 attributes in its dictionary, a connection would take a KiB more.
-    __slots__ = ("_is_in_head", "_is_whole", "_late", "_trailer_bytes", "_waiting_bytes")
+    __slots__ = ("_arrived_bytes", "_is_in_head", "_is_whole", "_late", "_trailer_bytes", "_waiting_bytes")
 
     request_seconds = REQUEST_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._trailer_bytes = self._waiting_bytes = 0
+        self._trailer_bytes = self._waiting_bytes = self._arrived_bytes = 0
         self._is_in_head, self._is_whole = True, False
         self._late: asyncio.TimerHandle | None = None
         super().connection_made(cast("asyncio.Transport", JoinedWrites(cast("asyncio.Transport", transport))))
@@ -53,7 +53,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        was_in_head = self._is_in_head
+        was_in_head, self._arrived_bytes = self._is_in_head, len(data)
         super().data_received(data)
         # A name, value or address that has no end reaches no call-back below.
         if was_in_head and self._is_in_head:
@@ -83,20 +83,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        version, found, names = self.parser.get_http_version(), dict(self.headers), [name for name, _ in self.headers]
-        if len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers]) > HEAD_BYTES:
+        version, headers = self.parser.get_http_version(), self.headers
+        found = dict(headers)
+        # What came at once is not longer than that.
+        if self._waiting_bytes + self._arrived_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             raise UnclearRequestError("a head that is too long")
         if version not in _VERSIONS or not self.url.startswith(_BEGINNINGS) or b"#" in self.url:
             raise UnclearRequestError("another version, or an address that names a host besides the header")
-        if len(found) != len(names) and any(names.count(name) > 1 for name in _ONCE):
+        if len(found) != len(headers) and self._has_twice(_ONCE):
             raise UnclearRequestError("a header that counts once")
-        if b"transfer-encoding" in found and (
-            version == "1.0" or b"content-length" in found or _CHUNKED not in self.headers
-        ):
+        if b"transfer-encoding" in found and (version == "1.0" or b"content-length" in found or _CHUNKED not in headers):
             raise UnclearRequestError("two lengths, or a coding that nobody takes")
-        self.expect_100_continue = found.get(b"expect", b"").lower() == b"100-continue"
+        self.expect_100_continue = b"expect" in found and found[b"expect"].lower() == b"100-continue"
         super().on_headers_complete()
         self.cycle.__class__ = CheckedAnswer  # uvicorn has no other way to choose it
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _has_twice(self, once: frozenset[bytes]) -> bool:
+        names = [name for name, _ in self.headers]
+        return any(names.count(name) > 1 for name in once)
 
     def _stop_waiting(self) -> None:
         if self._late is not None:

@@ -12,10 +12,24 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 _WITHOUT_BODY: Final = (204, 304)
+_BYTES: Final = [bytes([number]) for number in range(256)]
+# Taking these out is several times quicker than to search for others.
+_IN_NAMES: Final = b"".join([byte for byte in _BYTES if not HEADER_RE.search(byte)])
+_IN_VALUES: Final = b"".join([byte for byte in _BYTES if not HEADER_VALUE_RE.search(byte)])
 
 
 class CheckedAnswer(RequestResponseCycle):
     """One request and its answer. Adds nothing to what uvicorn keeps of them, so that any of its own can become one."""
+
+    async def receive(self) -> Any:
+        """Return a message of ASGI."""
+        if self.more_body or self.disconnected or self.response_complete or not self.message_event.is_set():
+            return await super().receive()
+        # All of it is here, and nobody has it yet.
+        self.message_event.clear()
+        self.flow.resume_reading()
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Any) -> None:
         """Take a message of ASGI."""
@@ -29,7 +43,8 @@ class CheckedAnswer(RequestResponseCycle):
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         found = {name.lower(): value for name, value in headers}
-        if HEADER_RE.search(b"".join(found)) or HEADER_VALUE_RE.search(b"".join([value for _, value in headers])):
+        values = b"".join([value for _, value in headers])
+        if b"".join(found).translate(None, _IN_NAMES) or values.translate(None, _IN_VALUES):
             raise RuntimeError("The answer has a header that is none.")
         lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % header for header in headers]]
         if b"content-length" in found:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -13,6 +12,7 @@ from authserver import tokens
 from connections.models.api_token import PREFIX
 from gateway.endpoint.answers import FailedError
 from gateway.endpoint.challenges import ChallengeError, InsufficientScopeError, InvalidTokenError
+from gateway.forwarding.headers import Headers
 from gateway.targets.find import TARGETS, find_server
 
 from .api_tokens import caller_of_api_token
@@ -37,18 +37,18 @@ class _Known(NamedTuple):
 
 
 _MOST_KNOWN: Final = 10_000
-_KNOWN: Final[OrderedDict[bytes, _Known]] = OrderedDict()
+_KNOWN: Final[OrderedDict[tuple[str, bytes], _Known]] = OrderedDict()
 _NOBODY: Final = "The access token stands for nobody who may be here."
 
 
-async def identify(authorization: Sequence[bytes], *, server: ServerRow) -> Caller:
+async def identify(headers: Headers, *, server: ServerRow) -> Caller:
     """Return who calls.
 
     Whether they are active, and may use the server, is asked on every call together with what they have there
     (`gateway.targets.find`).
 
     Args:
-        authorization: All values of the Authorization header.
+        headers: Of the request; all values of the Authorization header are looked at.
         server: That is called, as the database has it now.
 
     Raises:
@@ -57,14 +57,14 @@ async def identify(authorization: Sequence[bytes], *, server: ServerRow) -> Call
 
     Spec: RFC 6750 §2.1, §3.1; RFC 9068 §4; RFC 7662. G-03, S-01, S-05, S-06, S-10, T-03 to T-05, T-07, G02.
     """
-    revoked = await tokens.arevoked()
-    place = hashlib.sha256(b"\n".join((server.slug.encode("ascii"), *authorization))).digest()
+    revoked = tokens.revoked_as_known() or await tokens.arevoked()
+    place = (server.slug, headers.judged(_digest))
     known = _KNOWN.get(place)
     if known is not None and known.server is server and known.revoked is revoked and time.time() < known.until:
         return known.caller
     trust = await trust_of(server)
     try:
-        token = bearer_token(authorization)
+        token = bearer_token(headers.get_all(b"authorization"))
         caller = await _caller(token, trust=trust, is_still_good=partial(_is_still_good, token, server.slug))
     except ChallengeError as error:
         error.scopes = error.scopes or trust.needed
@@ -74,6 +74,10 @@ async def identify(authorization: Sequence[bytes], *, server: ServerRow) -> Call
         if len(_KNOWN) > _MOST_KNOWN:
             _KNOWN.popitem(last=False)
     return caller
+
+
+def _digest(headers: Headers) -> bytes:
+    return hashlib.sha256(b"\n".join(headers.get_all(b"authorization"))).digest()
 
 
 async def _caller(token: str, *, trust: Trust, is_still_good: StillGood) -> Caller:

@@ -26,7 +26,8 @@ class Exchange:
         query: Of its address; never forwarded.
         label: Which of several connections it names; empty: none.
         connection_id: Whose credentials it goes upstream with, once that is known; None: nobody's own.
-        headers: Of the request.
+        headers: Of the request, but for its length and its id.
+        request_id: That the client gave it; None: none.
         message_id: Of the JSON-RPC request, once that is known. G-10.
         added: Headers that every answer gets; a part of the flow may add to them before the answer begins.
         seen: Gets every part of the answer's body, where somebody wants to know how it ends.
@@ -36,6 +37,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_length",
         "_send",
         "added",
         "connection_id",
@@ -46,17 +48,27 @@ class Exchange:
         "method",
         "query",
         "receive",
+        "request_id",
         "seen",
         "sent_bytes",
         "status",
     )
 
     def __init__(
-        self, scope: Mapping[str, Any], receive: Receive, send: Send, *, added: Sequence[RawHeader] = ()
+        self,
+        scope: Mapping[str, Any],
+        receive: Receive,
+        send: Send,
+        *,
+        headers_of: Callable[[Sequence[RawHeader]], Headers] = Headers,
+        added: Sequence[RawHeader] = (),
     ) -> None:
         self.method: str = scope["method"]
         self.query: bytes = scope.get("query_string", b"")
-        self.headers = Headers(scope["headers"])
+        raw = scope["headers"]
+        self.headers, own = headers_of(raw), dict(raw)
+        self.request_id: bytes | None = own.get(b"x-request-id")
+        self._length: bytes | None = own.get(b"content-length")
         self.label = ""
         self.connection_id: UUID | None = None
         self.message_id: str | int | None = None
@@ -72,15 +84,14 @@ class Exchange:
             FailedError: It is longer than `most` bytes; 400, and the rest of it is not read. Security notes G10.
             ClientGoneError: It will not come to its end.
         """
-        read = bytearray()
-        length = int(self.headers.get(b"content-length") or 0)
+        read, length = b"", int(self._length or 0)
         while length <= most:
             message = await self.receive()
             if message["type"] != "http.request":
                 raise ClientGoneError
             read += message.get("body", b"")
             if not message.get("more_body"):
-                return bytes(read)
+                return read
             length = len(read)
         raise FailedError(400, f"The message is longer than {most} bytes.", headers=(CLOSE,))
 

@@ -35,25 +35,18 @@ def require_host(headers: Headers) -> None:
         raise FailedError(421, "This is not the name of this site.")
 
 
-def require_origin(headers: Headers) -> bytes:
-    """Return the origin of the page that asks, or empty bytes where no browser page does.
+def allowing(headers: Headers) -> RawHeaders:
+    """Return the headers with which the page that asks may read the answer, none where no page does; cookies never count.
 
     Raises:
         FailedError: 403, the origin is not allowed; `null` never is.
     """
     origin = headers.get(b"origin")
     if origin is None:
-        return b""
+        return ()
     text = origin.decode("latin-1")
     if text != settings.PUBLIC_URL and text not in settings.CORS_ALLOWED_ORIGINS:
         raise FailedError(403, "Pages of this origin may not use this server.")
-    return origin
-
-
-def allowing(origin: bytes) -> RawHeaders:
-    """Return the headers with which a page of an allowed origin may read the answer; cookies never count."""
-    if not origin:
-        return ()
     return (
         (b"access-control-allow-origin", origin),
         (b"access-control-expose-headers", _EXPOSED),

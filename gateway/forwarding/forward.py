@@ -134,7 +134,7 @@ class Forwarding:
             )
         headers = exchange.headers.forwarded(resumable=call.era is Era.LEGACY)
         if call.era is Era.LEGACY and (session := await self._sessions.name_for_server(call)):
-            headers.append((b"mcp-session-id", session.encode("ascii")))
+            headers = (*headers, (b"mcp-session-id", session.encode("ascii")))
         body = call.message.body if call.message is not None else None
         url = target.server.url
         return await send_with_credentials(self._client, target, exchange.method, url=url, headers=headers, body=body)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ..endpoint.answers import BadRequestError
+
+RawHeader: TypeAlias = tuple[bytes, bytes]
+Judgement = TypeVar("Judgement")
+_OF_ONE_REQUEST: Final = frozenset({b"content-length", b"x-request-id"})
+_KEPT: Final = 500
 
 _MCP: Final = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name"})
 _FORWARDED: Final = _MCP | {b"accept", b"content-type"}
@@ -28,14 +34,41 @@ _RESEMBLED: Final = _AT_MOST_ONCE | {
 }  # fmt: skip
 
 
+class KnownHeaders:
+    """Headers that came before: a program sends the same with nearly every call, and then they are the same object.
+
+    Those that are others each time, the length and the id of a request, are left out; where any stands twice, nothing
+    is known before.
+    """
+
+    def __init__(self) -> None:
+        self._kept = lru_cache(maxsize=_KEPT)(Headers)
+
+    def of(self, raw: Sequence[RawHeader]) -> Headers:
+        """Return the headers of a request, with what was judged of them the last time."""
+        if len(dict(raw)) != len(raw):
+            return Headers(raw)
+        return self._kept(tuple([header for header in raw if header[0] not in _OF_ONE_REQUEST]))
+
+
 class Headers:
     """The headers of a request, in lower case as the server gives them."""
 
-    __slots__ = ("_all", "_first")
+    __slots__ = ("_all", "_first", "_forwarded", "_judged")
 
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, raw: Iterable[RawHeader]) -> None:
         self._all = list(raw)
         self._first = dict(reversed(self._all))
+        self._judged: dict[Callable[[Headers], Any], Any] = {}
+        self._forwarded: dict[bool, tuple[RawHeader, ...]] = {}
+
+    def judged(self, judge: Callable[[Headers], Judgement]) -> Judgement:
+        """Return what `judge` says of these headers, which depends on nothing else that changes; its errors are new."""
+        try:
+            found: Judgement = self._judged[judge]
+        except KeyError:
+            found = self._judged[judge] = judge(self)
+        return found
 
     def get(self, name: bytes) -> bytes | None:
         """Return the first value of a header, or None."""
@@ -60,7 +93,7 @@ class Headers:
         if b"_" in b"".join(self._first) and any(b"_" in name and _is_disguised(name) for name in self._first):
             raise BadRequestError("A header with an underscore resembles another one.")
 
-    def forwarded(self, *, resumable: bool) -> list[tuple[bytes, bytes]]:
+    def forwarded(self, *, resumable: bool) -> tuple[RawHeader, ...]:
         """Return what the server gets of a client's headers; neither credentials nor sessions are among them.
 
         Args:
@@ -69,10 +102,15 @@ class Headers:
         Raises:
             BadRequestError: A value is not printable ASCII. MCP 2026-07-28 encodes all others.
         """
+        if resumable in self._forwarded:
+            return self._forwarded[resumable]
         allowed = _RESUMABLE if resumable else _FORWARDED
-        chosen = [header for header in self._all if header[0] in allowed or header[0].startswith(_PARAMETER)]
+        chosen = tuple(
+            header for header in self._all if header[0] in allowed or header[0].startswith(_PARAMETER)
+        )
         if not _PRINTABLE.fullmatch(b"".join([value for _, value in chosen])):
             raise BadRequestError("A header has a value that is not printable ASCII.")
+        self._forwarded[resumable] = chosen
         return chosen
 
 

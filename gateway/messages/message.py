@@ -27,9 +27,9 @@ class Era(StrEnum):
     LEGACY = "legacy"  # up to 2025-11-25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one would cost three times as much
 class Message:
-    """One message of a client, or a batch of them.
+    """One message of a client, or a batch of them; never changed.
 
     Attributes:
         body: What is to be forwarded: UTF-8 JSON that every parser reads as this one did. Empty in members of a batch.

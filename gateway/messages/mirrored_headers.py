@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+Judgement = TypeVar("Judgement")
 
 NAMED_BY: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 """The parameter that `Mcp-Name` repeats, by method."""
@@ -22,6 +24,9 @@ class Headers(Protocol):
 
     def get_all(self, name: bytes) -> Sequence[bytes]:
         """Return the values of all headers of that name, which is in lower case."""
+
+    def judged(self, judge: Callable[[Any], Judgement]) -> Judgement:
+        """Return what `judge` says of these headers; asked once for all requests that bring the same."""
 
 
 def value_of(headers: Headers, name: bytes) -> bytes | None:
@@ -49,7 +54,7 @@ def disagreement(headers: Headers, *, method: str, name: str, is_request: bool) 
         One sentence about the first that is missing or differs; empty where all agree.
     """
     try:
-        sent_method, sent_name = value_of(headers, b"mcp-method"), value_of(headers, b"mcp-name")
+        sent_method, names, sent_name = headers.judged(_mirrored)
     except ValueError as error:
         return f"The header {error}."
     if sent_method is None:
@@ -58,9 +63,15 @@ def disagreement(headers: Headers, *, method: str, name: str, is_request: bool) 
         return "The header mcp-method differs from the method of the body."
     if method not in NAMED_BY:
         return ""
-    if sent_name is None:
+    if not names:
         return "The header mcp-name is missing." if name else ""
-    return "" if decoded(sent_name) == name else "The header mcp-name differs from what the body names."
+    return "" if sent_name == name else "The header mcp-name differs from what the body names."
+
+
+def _mirrored(headers: Headers) -> tuple[bytes | None, bool, str | None]:
+    """Return what they say of the method, whether they name something, and what."""
+    method, name = value_of(headers, b"mcp-method"), value_of(headers, b"mcp-name")
+    return method, name is not None, decoded(name) if name is not None else None
 
 
 def decoded(value: bytes) -> str | None:

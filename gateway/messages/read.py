@@ -52,9 +52,9 @@ def read_message(body: bytes, *, headers: Headers) -> Message:
         RefusedMessageError: It is not to be forwarded; the error says how to answer. 415 for what is announced as
             anything but JSON in UTF-8, or is packed.
     """
-    _require_plain_json(headers)
+    headers.judged(_require_plain_json)
     document, written = read_json(body)
-    version = _version_in(headers)
+    version = headers.judged(_version_in)
     if isinstance(document, list):
         return _batch(document, body=written, version=version)
     message = _message(document, body=written, version=version)
@@ -72,7 +72,7 @@ def check_headers_without_body(headers: Headers) -> Era:
     Raises:
         RefusedMessageError: 405 for a version that is not legacy.
     """
-    version = _version_in(headers)
+    version = headers.judged(_version_in)
     if version and version not in LEGACY_VERSIONS:
         raise RefusedMessageError(INVALID_REQUEST, "This protocol version has POST only.", status=405)
     return Era.LEGACY
@@ -137,7 +137,8 @@ def _id_of(document: Mapping[str, Any]) -> Id:
 
 def _kind_of(document: Mapping[str, Any], *, id: Id) -> Literal["request", "notification", "response"]:
     _refuse_lookalikes(document, known=_ENVELOPE, id=id)
-    if len(document.keys() & ("method", "result", "error")) != 1 or ("result" in document and id is None):
+    kinds = ("method" in document) + ("result" in document) + ("error" in document)
+    if kinds != 1 or ("result" in document and id is None):
         message = "The message is not exactly one of request, notification and response."
         raise RefusedMessageError(INVALID_REQUEST, message, id=id)
     if "method" not in document:
@@ -156,6 +157,8 @@ def _name_in(params: Mapping[str, Any], *, method: str, id: Id) -> str:
 
 def _refuse_lookalikes(found: Mapping[str, Any], *, known: frozenset[str], id: Id) -> None:
     """Refuse names that some parsers take for others, because they do not tell capital letters from small ones."""
+    if found.keys() <= known:
+        return
     for name in found.keys() - known:
         if name.casefold() in known:
             raise RefusedMessageError(INVALID_REQUEST, "A name differs from a known one in its case only.", id=id)

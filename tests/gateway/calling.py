@@ -15,6 +15,7 @@ from gateway.callers.external_tokens import EXTERNAL_TOKENS
 from gateway.callers.identify import identify
 from gateway.callers.issuer_keys import KEYS
 from gateway.callers.issuer_requests import REQUESTS
+from gateway.forwarding.headers import Headers
 from gateway.targets.find import TARGETS, find_server
 
 Result = TypeVar("Result")
@@ -41,7 +42,8 @@ async def identified(*authorization: str, slug: str = "notes") -> Caller:
     """The same in an event loop."""
     server = await find_server(slug)
     assert server is not None
-    return await identify([value.encode() for value in authorization], server=server)
+    headers = Headers([(b"authorization", value.encode()) for value in authorization])
+    return await identify(headers, server=server)
 
 
 def in_loop(call: Callable[[], Awaitable[Result]]) -> Result:

@@ -24,6 +24,7 @@ from gateway.definitions import compare as definitions
 from gateway.endpoint.answers import BusyError
 from gateway.endpoint.challenges import InvalidTokenError, NoTokenError
 from gateway.forwarding import forward as forwarding
+from gateway.forwarding.headers import Headers
 from gateway.policies.book import PolicyBook
 from gateway.policies.policy import Policy
 from gateway.streams import watch
@@ -168,7 +169,8 @@ class Front:
         self.policy = Policy()
         self.noted: list[NotedCall] = []
 
-    async def identify(self, authorization: Sequence[bytes], **rest: Any) -> Caller:
+    async def identify(self, headers: Headers, **rest: Any) -> Caller:
+        authorization = headers.get_all(b"authorization")
         if not authorization:
             raise NoTokenError(scopes=frozenset({"mcp:access"}))
         token = authorization[0].decode().removeprefix("Bearer ")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from gateway.messages import Message, RefusedMessageError, read_message
 
 MODERN = "2026-07-28"
+Judgement = TypeVar("Judgement")
 META = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
     "io.modelcontextprotocol/clientInfo": {"name": "client", "version": "1"},
@@ -24,6 +25,9 @@ class Headers:
 
     def get_all(self, name: bytes) -> Sequence[bytes]:
         return [value for found, value in self._pairs if found == name]
+
+    def judged(self, judge: Callable[[Any], Judgement]) -> Judgement:
+        return judge(self)
 
 
 def call(tool: str = "search", *, version: str = MODERN, **members: Any) -> dict[str, Any]:
