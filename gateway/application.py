@@ -6,7 +6,8 @@ Spec: MCP transports, Streamable HTTP; issue rules G-01 to G-25.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -26,7 +27,6 @@ from .endpoint.exchange import ClientGoneError, Exchange, RawHeader, Receive, Se
 from .endpoint.metadata import metadata_answer, metadata_url
 from .endpoint.origins import METHODS, allowing, preflight_answer, require_host
 from .endpoint.paths import Endpoint, read_path
-from .forwarding.edited_events import Edit
 from .forwarding.forward import Call, Forwarding
 from .forwarding.headers import Headers, KnownHeaders
 from .messages import Era, Message, RefusedMessageError, check_headers_without_body, error_body, read_message
@@ -177,16 +177,15 @@ class Gateway:
                 message, declined = back.message, back.declined
             state = wrapping(Bound(caller, server, message))
 
-        async def forward(policy: Policy, edit: Edit | None) -> None:
-            target = await find_target(server, caller=caller, label=exchange.label)
-            exchange.connection_id = target.connection_id
-            edits = (edit, b"") if edit is not None else (state, _STATE)
-            await self._forward(
-                Call(exchange, era, message, caller, target, *edits, policy.limits.response_bytes), policy
-            )
-
+        policy = await self._judging.policy_for(server, caller=caller)
         try:
-            await self._judging.judge(exchange, message, caller=caller, server=server, forward=forward)
+            with self._judging.noted(exchange, message, caller=caller, server=server, policy=policy):
+                edit = await self._judging.admit(exchange, message, caller=caller, server=server, policy=policy)
+                target = await find_target(server, caller=caller, label=exchange.label)
+                exchange.connection_id = target.connection_id
+                edits = (edit, b"") if edit is not None else (state, _STATE)
+                call = Call(exchange, era, message, caller, target, *edits, policy.limits.response_bytes)
+                await self._forward(call, policy)
         except NeedsPersonError as error:
             can_open = opens_links(message, session_id=exchange.headers.get(b"mcp-session-id"))
             asking = Asking(message, caller, can_open, declined)
@@ -194,23 +193,29 @@ class Gateway:
 
     async def _forward(self, call: Call, policy: Policy) -> None:
         """Forward it, where there is a place for it, while the client waits."""
-        user_id = call.caller.user_id
-        if call.stays_open:
-            of_both, at_most = (call.target.server.id, user_id), policy.limits.open_streams
-            with self._streams.taken(user_id), self._streams_of_server.taken(of_both, at_most=at_most):
-                await self._watched(call)
-        else:
-            with self._calls.taken(user_id):
-                await self._watched(call)
-
-    async def _watched(self, call: Call) -> None:
-        with self._watch.over(
-            call.exchange,
-            seconds=call.target.server.timeout_seconds,
-            is_left_to_finish=call.outlives_client,
-            still_may=partial(_still_may, call),
-        ) as under_way:
+        with (
+            self._place_of(call, policy),
+            self._watch.over(
+                call.exchange,
+                seconds=call.target.server.timeout_seconds,
+                is_left_to_finish=call.outlives_client,
+                still_may=partial(_still_may, call),
+            ) as under_way,
+        ):
             await self._forwarding.forward(call, under_way)
+
+    def _place_of(self, call: Call, policy: Policy) -> AbstractContextManager[None]:
+        user_id = call.caller.user_id
+        if not call.stays_open:
+            return self._calls.taken(user_id)
+        of_both, at_most = (call.target.server.id, user_id), policy.limits.open_streams
+        return _both(self._streams.taken(user_id), self._streams_of_server.taken(of_both, at_most=at_most))
+
+
+@contextmanager
+def _both(one: AbstractContextManager[None], other: AbstractContextManager[None]) -> Iterator[None]:
+    with one, other:
+        yield
 
 
 def _require_meant_for_us(headers: Headers) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from audit.correlation import correlation_id
@@ -22,9 +21,8 @@ from ..policies.call_limits import CallLimits
 from ..policies.policy import ForbiddenError, Policy
 from ..policies.tool_list import list_edit
 from ..targets.target import ServerRow
-from .record import CallRecorder, begin_calls
+from .record import CallRecorder, NotedCall, begin_calls
 
-Forward = Callable[[Policy, Edit | None], Awaitable[None]]
 _End = tuple[Outcome | None, int, int]  # as `NotedCall.end` takes it
 # The first that fits.
 _OUTCOMES: Final = (
@@ -52,47 +50,46 @@ class Judging:
         for part in self._parts:
             await part.close()
 
-    async def judge(
-        self, exchange: Exchange, message: Message | None, *, caller: Caller, server: ServerRow, forward: Forward
-    ) -> None:
-        """Let a request through, or refuse it; note how it ended.
+    async def policy_for(self, server: ServerRow, *, caller: Caller) -> Policy:
+        """Return what a caller may do at a server; see `PolicyBook.policy_for`."""
+        return await self._book.policy_for(server, caller=caller)
+
+    def noted(
+        self, exchange: Exchange, message: Message | None, *, caller: Caller, server: ServerRow, policy: Policy
+    ) -> _Noted:
+        """Return what to enter: it notes how the block ends, which answers the request.
 
         Args:
             exchange: With the client.
             message: None for GET and DELETE, which are not noted.
-            caller: Whose rights and limits hold.
-            server: Whose policy.
-            forward: Does the rest, with what has to see each JSON message of the answer.
+            caller: Whose request it is.
+            server: That is asked.
+            policy: That says how much is noted.
+        """
+        calls = begin_calls(message, server=server, caller=caller, policy=policy, correlation_id=correlation_id())
+        if calls:
+            exchange.seen = calls[0].answer.feed
+        return _Noted(calls, exchange, self._recorder)
+
+    async def admit(
+        self, exchange: Exchange, message: Message | None, *, caller: Caller, server: ServerRow, policy: Policy
+    ) -> Edit | None:
+        """Let a request through, or refuse it; the arguments are those of `noted`.
+
+        Returns:
+            What has to see each JSON message of the answer.
 
         Raises:
             ForbiddenError: The policy does not allow it; the server does not see it.
             BusyError: Over a limit; nor then.
-            Exception: What `forward` raises.
         """
-        policy = await self._book.policy_for(server, caller=caller)
-        calls = begin_calls(message, server=server, caller=caller, policy=policy, correlation_id=correlation_id())
-        if calls:
-            exchange.seen = calls[0].answer.feed
-        ended: _End = (Outcome.CANCELLED, 0, 0)
-        try:
-            if not self._recorder.has_room:
-                raise BusyError(503, _BEHIND, wait_seconds=1)
-            if policy.limits.calls_per_minute is not None:
-                await self._take(exchange, message, policy=policy, caller=caller, server=server)
-            if message is not None:
-                self._require_allowed(exchange, message, policy=policy, server=server)
-            edit = list_edit(message, server_id=server.id, policy=policy, watch=self._definitions)
-            await forward(policy, edit)
-            ended = (None, exchange.status, 0)
-        except Exception as error:
-            ended = _end_of(error, exchange)
-            raise
-        finally:
-            outcome, status, code = ended
-            for call in calls:
-                call.connection = str(exchange.connection_id or "")
-                call.end(outcome, status=status, code=code)
-                self._recorder.record(call)
+        if not self._recorder.has_room:
+            raise BusyError(503, _BEHIND, wait_seconds=1)
+        if policy.limits.calls_per_minute is not None:
+            await self._take(exchange, message, policy=policy, caller=caller, server=server)
+        if message is not None:
+            self._require_allowed(exchange, message, policy=policy, server=server)
+        return list_edit(message, server_id=server.id, policy=policy, watch=self._definitions)
 
     async def _take(
         self, exchange: Exchange, message: Message | None, *, policy: Policy, caller: Caller, server: ServerRow
@@ -120,7 +117,30 @@ class Judging:
             raise RefusedMessageError(HEADER_MISMATCH, problem, id=message.id)
 
 
-def _end_of(error: Exception, exchange: Exchange) -> _End:
+class _Noted:
+    """Ends the record of a request as the block ends."""
+
+    __slots__ = ("_calls", "_exchange", "_recorder")
+
+    def __init__(self, calls: list[NotedCall], exchange: Exchange, recorder: CallRecorder) -> None:
+        self._calls, self._exchange, self._recorder = calls, exchange, recorder
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        outcome, status, code = _end_of(error, self._exchange)
+        for call in self._calls:
+            call.connection = str(self._exchange.connection_id or "")
+            call.end(outcome, status=status, code=code)
+            self._recorder.record(call)
+
+
+def _end_of(error: BaseException | None, exchange: Exchange) -> _End:
+    if error is None:
+        return None, exchange.status, 0
+    if not isinstance(error, Exception):
+        return Outcome.CANCELLED, 0, 0
     outcome = next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
     status = error.status if isinstance(error, FailedError | RefusedMessageError) else exchange.status
     return outcome, status, error.code if isinstance(error, RefusedMessageError) else 0

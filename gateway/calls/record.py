@@ -18,8 +18,8 @@ from uuid import UUID
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from audit.append import Entry
-from audit.deferred import append_or_defer
+from audit.append import Entry, append_many
+from audit.deferred import append_deferred, append_or_defer
 from audit.events import AuditEvent
 from oauthflow.hot_path.batches import Batches
 
@@ -184,25 +184,37 @@ def _write_all(batches: Sequence[Sequence[NotedCall]]) -> list[None]:
 
 
 def _write(calls: Sequence[NotedCall]) -> None:
-    try:
-        _count(calls)
-    except (DatabaseError, InterfaceError):
-        # The server may have been restarted.
-        connection.close()
-        try:
-            _count(calls)
-        except (DatabaseError, InterfaceError) as error:
-            _log.warning("calls are not counted", count=len(calls), name=type(error).__name__)
-            connection.close()
     entries = [_entry(call) for call in calls if call.method in _RECORDED and call.outcome not in _ONLY_COUNTED]
-    if entries:
-        append_or_defer(entries)
+    try:
+        # One transaction for both: each one makes all processes ask the database anew who may do what.
+        with transaction.atomic():
+            _count(calls)
+            if entries:
+                append_many(entries)
+    except (DatabaseError, InterfaceError):
+        # The server may have been restarted, or takes only one of them.
+        connection.close()
+        _write_apart(calls, entries)
+    else:
+        append_deferred()
     CALLS_NOTED.send_robust(sender=None, calls=calls)
 
 
+def _write_apart(calls: Sequence[NotedCall], entries: Sequence[Entry]) -> None:
+    """Keep the records whatever becomes of the counts."""
+    try:
+        with transaction.atomic():
+            _count(calls)
+    except (DatabaseError, InterfaceError) as error:
+        _log.warning("calls are not counted", count=len(calls), name=type(error).__name__)
+        connection.close()
+    if entries:
+        append_or_defer(entries)
+
+
 def _count(calls: Sequence[NotedCall]) -> None:
-    with transaction.atomic():
-        count_calls(calls)
+    count_calls(calls)
+    if any(call.arguments for call in calls):
         CallArguments.objects.bulk_create(
             CallArguments(
                 server_id=call.server_id,

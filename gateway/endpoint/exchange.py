@@ -102,7 +102,10 @@ class Exchange:
     async def whole(self, status: int, headers: Iterable[RawHeader], body: bytes) -> None:
         """Send an answer that is known to its end."""
         length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)
-        await self.begin(status, (*headers, *length))
+        self.status = status
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *length, *self.added]}
+        )
         await self.finish(b"" if self.method == "HEAD" else body)
 
     async def begin(self, status: int, headers: Iterable[RawHeader]) -> None:

@@ -50,7 +50,7 @@ class Relay:
         piece = await answer.read_piece()
         if edit is not None or answer.is_complete():
             body = piece if answer.is_complete() and len(piece) <= most else await self._rest(piece)
-            changed = self._bounded(edit, only_with=only_with)(body) if edit else None
+            changed = self._bounded(edit, only_with=only_with)(body) if edit and only_with in body else None
             await self._whole(headers, changed or body)
             return
         await exchange.begin(answer.status, [*headers, (b"content-length", length)] if length else headers)

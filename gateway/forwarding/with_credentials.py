@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from oauthflow.egress.relay_client import RawHeader, RelayClient, RelayedAnswer
 
@@ -11,9 +11,9 @@ from ..targets.target import Target
 Headers = Sequence[RawHeader]
 
 
-async def send_with_credentials(
+def send_with_credentials(
     client: RelayClient, target: Target, method: str, *, url: str, headers: Headers, body: bytes | None
-) -> RelayedAnswer:
+) -> Awaitable[RelayedAnswer]:
     """Send it, and once more where nothing but the server's nonce was missing.
 
     Args:
@@ -27,8 +27,16 @@ async def send_with_credentials(
     Raises:
         FlowError: As `RelayClient.send`.
     """
+    if target.credentials.bound is None:
+        return client.send(method, url, headers=[*headers, *target.credentials.headers], body=body)
+    return _send_with_proof(client, target, method, url=url, headers=headers, body=body)
+
+
+async def _send_with_proof(
+    client: RelayClient, target: Target, method: str, *, url: str, headers: Headers, body: bytes | None
+) -> RelayedAnswer:
     answer = await client.send(method, url, headers=[*headers, *target.headers_for(method, url=url)], body=body)
-    if target.credentials.bound is not None and _asks_for_nonce(target, answer, url=url):
+    if _asks_for_nonce(target, answer, url=url):
         answer.close()
         answer = await client.send(method, url, headers=[*headers, *target.headers_for(method, url=url)], body=body)
     return answer

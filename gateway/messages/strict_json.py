@@ -34,10 +34,15 @@ def read_json(body: bytes) -> tuple[Any, bytes]:
 
 def _read(body: bytes) -> tuple[Any, bytes, RefusedMessageError | None]:
     try:
-        value = _DECODER.decode(body.decode())
-        if _may_be_deep(body) and is_deeper(value, than=DEEPEST):
+        text = body.decode()
+        value = _LENIENT.decode(text)
+        if body.count(b"{") + body.count(b"[") > DEEPEST and is_deeper(value, than=DEEPEST):
             return None, b"", _too_deep()
-        return value, ENCODER.encode(value).encode(), None
+        written = ENCODER.encode(value).encode()
+        # With a name twice it would be shorter. Nearly every message differs in its white space only, if at all.
+        if body != written and body.translate(None, _WHITE_SPACE) != written.translate(None, _WHITE_SPACE):
+            _STRICT.decode(text)
+        return value, written, None
     except RefusedMessageError as refusal:
         return None, b"", refusal
     except RecursionError:
@@ -56,12 +61,9 @@ def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object_without_repeats)
-
-
-def _may_be_deep(body: bytes) -> bool:
-    """Nearly every message is seen to be flat enough by counting."""
-    return body.count(b"{") + body.count(b"[") > DEEPEST
+_LENIENT: Final = json.JSONDecoder()
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_object_without_repeats)
+_WHITE_SPACE: Final = b" \t\r\n"
 
 
 def is_deeper(value: Any, *, than: int) -> bool:

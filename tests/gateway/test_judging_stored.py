@@ -44,12 +44,13 @@ def test_a_request_is_judged_and_noted(alice: User, bob: User) -> None:
 
         exchange = Exchange({"method": "POST", "headers": []}, send, send)
 
-        async def forward(policy: Any, edit: Any) -> None:
-            await exchange.whole(200, [], (edit(answer) if edit else None) or answer)
-
         begin_correlation("one-request")
+        caller, row = caller_of(user), row_of(server)
+        policy = await judging.policy_for(row, caller=caller)
         try:
-            await judging.judge(exchange, message, caller=caller_of(user), server=row_of(server), forward=forward)
+            with judging.noted(exchange, message, caller=caller, server=row, policy=policy):
+                edit = await judging.admit(exchange, message, caller=caller, server=row, policy=policy)
+                await exchange.whole(200, [], (edit(answer) if edit else None) or answer)
         except ForbiddenError as error:
             return error.message.encode()
         return b"".join(sent)
