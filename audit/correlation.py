@@ -27,9 +27,18 @@ def begun_correlation() -> str:
 
 def begin_correlation(given: str = "") -> str:
     """Begin a new id, or take over one that a caller sent if it is 8 to 64 plain characters."""
-    chosen = given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex
+    return _begin(given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex)
+
+
+def begin_growing_correlation() -> str:
+    """Begin a new id of `growing_id`."""
+    return _begin(growing_id())
+
+
+def _begin(chosen: str) -> str:
     _current.set(chosen)
-    _client.set("")
+    if _client.get():
+        _client.set("")
     return chosen
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from audit.correlation import begin_correlation, growing_id
+from audit.correlation import begin_correlation, begin_growing_correlation
 from oauthflow.egress.relay_client import RelayClient
 
 from .callers.bearer import refuse_token_in_query
@@ -66,7 +66,7 @@ class Gateway:
         headers_of: HeadersOf,
         answered: Callable[[str, int, float], None] = lambda method, status, seconds: None,
     ) -> None:
-        self._answered = answered
+        self._answered, self._known = answered, KnownHeaders()
         self._headers = {
             scheme: [header for header in headers_of(scheme, own={}) if header[0] != b"content-type"]
             for scheme in ("http", "https")
@@ -75,7 +75,6 @@ class Gateway:
     async def open(self) -> None:
         """Begin; belongs to the running event loop from now on."""
         self._limits = limits = gateway_configuration()
-        self._known = KnownHeaders()
         self._calls = Places(of_a_user=limits.calls_of_a_user, of_all=limits.calls)
         self._streams = Places(of_a_user=limits.streams_of_a_user, of_all=limits.streams)
         self._streams_of_server = Places(of_a_user=limits.streams_of_a_user, of_all=limits.streams)
@@ -104,9 +103,9 @@ class Gateway:
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         started = time.monotonic()
-        exchange = Exchange(scope, receive, send, headers_of=self._known.of, added=self._headers[scope["scheme"]])
+        exchange = Exchange(scope, receive, send, known=self._known, added=self._headers[scope["scheme"]])
         given = exchange.request_id
-        chosen = begin_correlation(given.decode("latin-1") if given else growing_id())
+        chosen = begin_correlation(given.decode("latin-1")) if given else begin_growing_correlation()
         exchange.added.append((b"x-request-id", chosen.encode()))
         try:
             await self._answer(exchange, read_path(scope))
@@ -182,7 +181,7 @@ class Gateway:
             with self._judging.noted(exchange, message, caller=caller, server=server, policy=policy):
                 edit = await self._judging.admit(exchange, message, caller=caller, server=server, policy=policy)
                 target = await find_target(server, caller=caller, label=exchange.label)
-                exchange.connection_id = target.connection_id
+                exchange.connection = target.connection
                 edits = (edit, b"") if edit is not None else (state, _STATE)
                 call = Call(exchange, era, message, caller, target, *edits, policy.limits.response_bytes)
                 await self._forward(call, policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -16,6 +17,25 @@ _BYTES: Final = [bytes([number]) for number in range(256)]
 # Taking these out is several times quicker than to search for others.
 _IN_NAMES: Final = b"".join([byte for byte in _BYTES if not HEADER_RE.search(byte)])
 _IN_VALUES: Final = b"".join([byte for byte in _BYTES if not HEADER_VALUE_RE.search(byte)])
+
+
+_OF_THE_CONNECTION: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_NOT_KEPT: Final = frozenset(
+    {b"content-length", b"x-request-id", b"set-cookie", b"Set-Cookie", b"location", b"Location"}
+)
+"""Others each time, or a secret."""
+
+
+def _written(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return a header as it is sent, and its name in lower case if it says how the answer is sent."""
+    name, value = header
+    if name.translate(None, _IN_NAMES) or value.translate(None, _IN_VALUES):
+        raise RuntimeError("The answer has a header that is none.")
+    lower = name.lower()
+    return b"%b: %b\r\n" % header, lower if lower in _OF_THE_CONNECTION else b""
+
+
+_line: Final = lru_cache(maxsize=500)(_written)
 
 
 class CheckedAnswer(RequestResponseCycle):
@@ -42,11 +62,12 @@ class CheckedAnswer(RequestResponseCycle):
             self.transport.write(self._head(message["status"], [*self.default_headers, *message.get("headers", ())]))
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        found = {name.lower(): value for name, value in headers}
-        values = b"".join([value for _, value in headers])
-        if b"".join(found).translate(None, _IN_NAMES) or values.translate(None, _IN_VALUES):
-            raise RuntimeError("The answer has a header that is none.")
-        lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % header for header in headers]]
+        lines, found = [STATUS_LINE[status]], {}
+        for header in headers:
+            line, name = _line(header) if header[0] not in _NOT_KEPT else _written(header)
+            lines.append(line)
+            if name:
+                found[name] = header[1]
         if b"content-length" in found:
             self.expected_content_length, self.chunked_encoding = int(found[b"content-length"]), False
         elif self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:

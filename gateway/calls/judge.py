@@ -131,7 +131,7 @@ class _Noted:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         outcome, status, code = _end_of(error, self._exchange)
         for call in self._calls:
-            call.connection = str(self._exchange.connection_id or "")
+            call.connection = self._exchange.connection
             call.end(outcome, status=status, code=code)
             self._recorder.record(call)
 

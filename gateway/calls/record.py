@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 CAPACITY: Final = 10_000
 """How many calls may wait for their record before further ones are told to come back."""
-_GATHERING_SECONDS: Final = 0.2  # a transaction costs as much as a hundred records
+# A transaction costs as much as a hundred records, and makes every caller's rights be looked up anew.
+_GATHERING_SECONDS: Final = 0.4
 # Whatever else a program asks for is counted together: it could make up a new name each time.
 _METHODS: Final = frozenset(
     {
@@ -58,6 +59,7 @@ class NotedCall:
     Attributes:
         name: Of the tool or prompt; of a resource the address without its query.
         request_bytes: Of the message; of a batch in its first call only, and so are `response_bytes`.
+        at: When it began, Unix seconds.
         connection: Id of the connection it went upstream with; empty: none.
         arguments: JSON with secrets masked; empty unless they are to be kept.
         answer: Gets the answer piece by piece; calls of a batch have one together.
@@ -78,7 +80,7 @@ class NotedCall:
     connection: str = ""
     arguments: str = ""
     began: float = field(default_factory=time.monotonic)
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    at: float = field(default_factory=time.time)
     outcome: Outcome = Outcome.CANCELLED
     status: int = 0
     code: int = 0
@@ -222,7 +224,7 @@ def _count(calls: Sequence[NotedCall]) -> None:
                 tool=call.name,
                 arguments=call.arguments,
                 correlation_id=call.correlation_id,
-                at=call.at,
+                at=datetime.fromtimestamp(call.at, UTC),
             )
             for call in calls
             if call.arguments

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from django.db import connection
@@ -26,6 +27,7 @@ ADD: Final = (
     " response_bytes = gateway_usage.response_bytes + excluded.response_bytes,"
     " milliseconds = gateway_usage.milliseconds + excluded.milliseconds"
 )
+_HOUR: Final = 3600
 _MOST_NAMES: Final = 1000
 _OTHERS: Final = "(others)"
 _Key = tuple[datetime, str, int, str, str, str, str, int]
@@ -35,17 +37,25 @@ def count_calls(calls: Sequence[NotedCall]) -> None:
     """Add calls to the counts. Rows are taken in one order everywhere, so that processes never wait in a circle."""
     sums: defaultdict[_Key, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for call in calls:
-        hour = call.at.replace(minute=0, second=0, microsecond=0)
+        hour = _hour_of(int(call.at) // _HOUR)
         name = _names.bounded(call.name, server=call.server, hour=hour) if call.method == "tools/call" else ""
         key = (
             hour, call.server, call.user_id, call.client, call.method, name, call.outcome.value,
             class_of(call.milliseconds),
         )  # fmt: skip
-        added = (1, call.request_bytes, call.response_bytes, call.milliseconds)
-        sums[key] = [before + more for before, more in zip(sums[key], added, strict=True)]
+        sum_of = sums[key]
+        sum_of[0] += 1
+        sum_of[1] += call.request_bytes
+        sum_of[2] += call.response_bytes
+        sum_of[3] += call.milliseconds
     adapt = connection.ops.adapt_datetimefield_value
     with connection.cursor() as cursor:
         cursor.executemany(ADD, [(adapt(key[0]), *key[1:], *sums[key]) for key in sorted(sums)])
+
+
+@lru_cache(maxsize=8)
+def _hour_of(number: int) -> datetime:
+    return datetime.fromtimestamp(number * _HOUR, UTC)
 
 
 def class_of(milliseconds: int) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
-from ..forwarding.headers import Headers
+from ..forwarding.headers import Headers, KnownHeaders
 from .answers import CLOSE, Answer, FailedError
 
 Receive = Callable[[], Awaitable[Any]]
@@ -25,7 +24,7 @@ class Exchange:
         method: Of the request.
         query: Of its address; never forwarded.
         label: Which of several connections it names; empty: none.
-        connection_id: Whose credentials it goes upstream with, once that is known; None: nobody's own.
+        connection: Id of the connection whose credentials it goes upstream with, once that is known; empty: none.
         headers: Of the request, but for its length and its id.
         request_id: That the client gave it; None: none.
         message_id: Of the JSON-RPC request, once that is known. G-10.
@@ -40,7 +39,7 @@ class Exchange:
         "_length",
         "_send",
         "added",
-        "connection_id",
+        "connection",
         "headers",
         "is_whole",
         "label",
@@ -60,17 +59,18 @@ class Exchange:
         receive: Receive,
         send: Send,
         *,
-        headers_of: Callable[[Sequence[RawHeader]], Headers] = Headers,
+        known: KnownHeaders | None = None,
         added: Sequence[RawHeader] = (),
     ) -> None:
         self.method: str = scope["method"]
         self.query: bytes = scope.get("query_string", b"")
         raw = scope["headers"]
-        self.headers, own = headers_of(raw), dict(raw)
-        self.request_id: bytes | None = own.get(b"x-request-id")
-        self._length: bytes | None = own.get(b"content-length")
+        given = dict(raw)
+        self.headers = known.of(raw, names=given) if known is not None else Headers(raw)
+        self.request_id: bytes | None = given.get(b"x-request-id")
+        self._length: bytes | None = given.get(b"content-length")
         self.label = ""
-        self.connection_id: UUID | None = None
+        self.connection = ""
         self.message_id: str | int | None = None
         self.added = list(added)
         self.receive, self._send = receive, send

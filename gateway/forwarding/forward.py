@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from connections.models import McpServer
-from oauthflow.egress.relay_client import RelayClient, ServerAnswer
+from oauthflow.egress.relay_client import RelayClient, ServerAnswer, header_lines
 from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
 from oauthflow.protocol.errors import FlowError, ResponseTimeoutError
 from oauthflow.protocol.scopes import usable_scopes
@@ -24,6 +24,7 @@ from ..streams.watch import UnderWay, Watch
 from ..targets.find import TARGETS, NeedsPersonError, Reason, Target, renew
 from .edited_events import Edit
 from .fresh_refusals import FreshRefusals
+from .headers import Headers
 from .old_sse import ask_old_server
 from .relay import Relay
 from .returned import Kind, kind_of, returned_headers, unexplained
@@ -132,12 +133,17 @@ class Forwarding:
             return await ask_old_server(
                 self._client, target, message=call.message, most_bytes=self._limits.event_line_bytes
             )
-        headers = exchange.headers.forwarded(resumable=call.era is Era.LEGACY)
-        if call.era is Era.LEGACY and (session := await self._sessions.name_for_server(call)):
-            headers = (*headers, (b"mcp-session-id", session.encode("ascii")))
-        body = call.message.body if call.message is not None else None
-        url = target.server.url
-        return await send_with_credentials(self._client, target, exchange.method, url=url, headers=headers, body=body)
+        lines = exchange.headers.judged(_lines_of_modern if call.era is Era.MODERN else _lines_of_legacy)
+        session = await self._sessions.name_for_server(call) if call.era is Era.LEGACY else ""
+        return await send_with_credentials(
+            self._client,
+            target,
+            exchange.method,
+            url=target.server.url,
+            headers=[(b"mcp-session-id", session.encode("ascii"))] if session else (),
+            lines=lines,
+            body=call.message.body if call.message is not None else None,
+        )
 
     async def _relay(self, call: Call, answer: ServerAnswer, under_way: UnderWay) -> None:
         kind = kind_of(answer)
@@ -166,6 +172,14 @@ class Forwarding:
         expires_at, least = call.caller.expires_at, 0.0 if call.stays_open else self._limits.answer_seconds
         left = self._limits.stream_seconds if expires_at is None else expires_at - time.time()
         return min(self._limits.stream_seconds, max(least, left))
+
+
+def _lines_of_modern(headers: Headers) -> bytes:
+    return header_lines(headers.forwarded(resumable=False))
+
+
+def _lines_of_legacy(headers: Headers) -> bytes:
+    return header_lines(headers.forwarded(resumable=True))
 
 
 def _forbidden(target: Target, challenge: BearerChallenge | None) -> Exception:

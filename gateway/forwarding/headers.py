@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -44,9 +44,9 @@ class KnownHeaders:
     def __init__(self) -> None:
         self._kept = lru_cache(maxsize=_KEPT)(Headers)
 
-    def of(self, raw: Sequence[RawHeader]) -> Headers:
-        """Return the headers of a request, with what was judged of them the last time."""
-        if len(dict(raw)) != len(raw):
+    def of(self, raw: Sequence[RawHeader], *, names: Collection[bytes]) -> Headers:
+        """Return the headers of a request, with what was judged of them the last time; `names` are all, each once."""
+        if len(names) != len(raw):
             return Headers(raw)
         return self._kept(tuple([header for header in raw if header[0] not in _OF_ONE_REQUEST]))
 
@@ -54,13 +54,12 @@ class KnownHeaders:
 class Headers:
     """The headers of a request, in lower case as the server gives them."""
 
-    __slots__ = ("_all", "_first", "_forwarded", "_judged")
+    __slots__ = ("_all", "_first", "_judged")
 
     def __init__(self, raw: Iterable[RawHeader]) -> None:
         self._all = list(raw)
         self._first = dict(reversed(self._all))
         self._judged: dict[Callable[[Headers], Any], Any] = {}
-        self._forwarded: dict[bool, tuple[RawHeader, ...]] = {}
 
     def judged(self, judge: Callable[[Headers], Judgement]) -> Judgement:
         """Return what `judge` says of these headers, which depends on nothing else that changes; its errors are new."""
@@ -93,7 +92,7 @@ class Headers:
         if b"_" in b"".join(self._first) and any(b"_" in name and _is_disguised(name) for name in self._first):
             raise BadRequestError("A header with an underscore resembles another one.")
 
-    def forwarded(self, *, resumable: bool) -> tuple[RawHeader, ...]:
+    def forwarded(self, *, resumable: bool) -> list[RawHeader]:
         """Return what the server gets of a client's headers; neither credentials nor sessions are among them.
 
         Args:
@@ -102,15 +101,10 @@ class Headers:
         Raises:
             BadRequestError: A value is not printable ASCII. MCP 2026-07-28 encodes all others.
         """
-        if resumable in self._forwarded:
-            return self._forwarded[resumable]
         allowed = _RESUMABLE if resumable else _FORWARDED
-        chosen = tuple(
-            header for header in self._all if header[0] in allowed or header[0].startswith(_PARAMETER)
-        )
+        chosen = [header for header in self._all if header[0] in allowed or header[0].startswith(_PARAMETER)]
         if not _PRINTABLE.fullmatch(b"".join([value for _, value in chosen])):
             raise BadRequestError("A header has a value that is not printable ASCII.")
-        self._forwarded[resumable] = chosen
         return chosen
 
 

@@ -12,7 +12,14 @@ Headers = Sequence[RawHeader]
 
 
 def send_with_credentials(
-    client: RelayClient, target: Target, method: str, *, url: str, headers: Headers, body: bytes | None
+    client: RelayClient,
+    target: Target,
+    method: str,
+    *,
+    url: str,
+    headers: Headers = (),
+    lines: bytes = b"",
+    body: bytes | None,
 ) -> Awaitable[RelayedAnswer]:
     """Send it, and once more where nothing but the server's nonce was missing.
 
@@ -21,24 +28,29 @@ def send_with_credentials(
         target: Whose credentials.
         method: Of the request.
         url: At the target's server.
-        headers: All others.
+        headers: All others but `lines`.
+        lines: See `RelayClient.send`.
         body: None for a request without one.
 
     Raises:
         FlowError: As `RelayClient.send`.
     """
     if target.credentials.bound is None:
-        return client.send(method, url, headers=[*headers, *target.credentials.headers], body=body)
-    return _send_with_proof(client, target, method, url=url, headers=headers, body=body)
+        return client.send(method, url, headers=[*headers, *target.credentials.headers], lines=lines, body=body)
+    return _send_with_proof(client, target, method, url=url, headers=headers, lines=lines, body=body)
 
 
 async def _send_with_proof(
-    client: RelayClient, target: Target, method: str, *, url: str, headers: Headers, body: bytes | None
+    client: RelayClient, target: Target, method: str, *, url: str, headers: Headers, lines: bytes, body: bytes | None
 ) -> RelayedAnswer:
-    answer = await client.send(method, url, headers=[*headers, *target.headers_for(method, url=url)], body=body)
+    def sent() -> Awaitable[RelayedAnswer]:
+        proven = [*headers, *target.headers_for(method, url=url)]
+        return client.send(method, url, headers=proven, lines=lines, body=body)
+
+    answer = await sent()
     if _asks_for_nonce(target, answer, url=url):
         answer.close()
-        answer = await client.send(method, url, headers=[*headers, *target.headers_for(method, url=url)], body=body)
+        answer = await sent()
     return answer
 
 

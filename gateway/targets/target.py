@@ -62,6 +62,7 @@ class Target:
         connection_id: Whose access it is; None where the server's own credential, or none, serves everybody.
         generation: Of the token.
         label: Which of several connections was asked for; empty: whichever.
+        connection: Its id as text; empty: none.
         grant: Another text after a disconnect, and for another account there; the same when the token is renewed.
     """
 
@@ -71,6 +72,10 @@ class Target:
     generation: int = 0
     label: str = ""
     grant: str = field(default="", repr=False)
+    connection: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "connection", str(self.connection_id) if self.connection_id is not None else "")
 
     def headers_for(self, method: str, *, url: str = "") -> Headers:
         """Return the credentials of one request; with a fresh proof where the token is bound to a key. RFC 9449 §7.

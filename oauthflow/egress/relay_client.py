@@ -10,7 +10,7 @@ from .addresses import Allowance, require_url
 from .origin import Origin
 from .relay_wire import RelayedAnswer, RelayWire
 
-__all__ = ["RelayClient", "RelayedAnswer", "ServerAnswer"]
+__all__ = ["RelayClient", "RelayedAnswer", "ServerAnswer", "header_lines"]
 
 _CONNECT_SECONDS: Final = 3.0
 # Many servers close after 5 s; one that closes while a request is on its way to it would lose the request.
@@ -51,13 +51,16 @@ class RelayClient:
         self._origins: dict[str, Origin[RelayWire]] = {}
         self._places: dict[str, _Place] = {}
 
-    async def send(self, method: str, url: str, *, headers: Sequence[RawHeader], body: bytes | None) -> RelayedAnswer:
+    async def send(
+        self, method: str, url: str, *, headers: Sequence[RawHeader], lines: bytes = b"", body: bytes | None
+    ) -> RelayedAnswer:
         """Send a request and return when the head of its answer has come; how long that may take the caller decides.
 
         Args:
             method: POST, GET or DELETE.
             url: Of a configured server.
             headers: All that are sent, but for those about us and the connection; printable ASCII.
+            lines: Further ones, as `header_lines` wrote them.
             body: None for a request without one.
 
         Raises:
@@ -66,7 +69,7 @@ class RelayClient:
             MalformedResponseError: The answer is not HTTP, or its head too long; or a header could not be sent.
         """
         place = self._places.get(url) or self._judged(url)
-        data = _as_bytes(method, place, headers=headers, body=body)
+        data = _as_bytes(method, place, lines=lines + header_lines(headers), body=body)
         wire = place.origin.idle_wire() or await place.origin.new_wire()
         told = wire.send(data)
         try:
@@ -95,9 +98,18 @@ class RelayClient:
         return found
 
 
-def _as_bytes(method: str, place: _Place, *, headers: Sequence[RawHeader], body: bytes | None) -> bytes:
+def header_lines(headers: Sequence[RawHeader]) -> bytes:
+    """Return headers as they are sent.
+
+    Raises:
+        MalformedResponseError: One of them cannot be.
+    """
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or not lines.isascii():
         raise MalformedResponseError("a header that cannot be sent")
+    return lines
+
+
+def _as_bytes(method: str, place: _Place, *, lines: bytes, body: bytes | None) -> bytes:
     head = b"%b %b%b" % (method.encode("ascii"), place.beginning, lines)
     return head + (b"\r\n" if body is None else b"Content-Length: %d\r\n\r\n%b" % (len(body), body))

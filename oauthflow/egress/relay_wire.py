@@ -106,7 +106,6 @@ class RelayWire(asyncio.Protocol):
         """
         if not self.is_open:
             raise TransportError("the connection was closed before the request")
-        self._parser = httptools.HttpResponseParser(self)
         self._bytes_beside_body = 0
         self._told = told = asyncio.get_running_loop().create_future()
         self._transport.write(data)
@@ -138,6 +137,7 @@ class RelayWire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._parser = httptools.HttpResponseParser(self)
         self.is_open = True
         self._origin.opened(self)
 
