@@ -92,7 +92,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise UnclearRequestError("another version, or an address that names a host besides the header")
         if len(found) != len(headers) and self._has_twice(_ONCE):
             raise UnclearRequestError("a header that counts once")
-        if b"transfer-encoding" in found and (version == "1.0" or b"content-length" in found or _CHUNKED not in headers):
+        if b"transfer-encoding" in found and (
+            version == "1.0" or b"content-length" in found or _CHUNKED not in headers
+        ):
             raise UnclearRequestError("two lengths, or a coding that nobody takes")
         self.expect_100_continue = b"expect" in found and found[b"expect"].lower() == b"100-continue"
         super().on_headers_complete()

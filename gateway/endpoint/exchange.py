@@ -84,7 +84,8 @@ class Exchange:
             FailedError: It is longer than `most` bytes; 400, and the rest of it is not read. Security notes G10.
             ClientGoneError: It will not come to its end.
         """
-        read, length = b"", int(self._length or 0)
+        read: bytes = b""
+        length = int(self._length or 0)
         while length <= most:
             message = await self.receive()
             if message["type"] != "http.request":
@@ -103,9 +104,7 @@ class Exchange:
         """Send an answer that is known to its end."""
         length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)
         self.status = status
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [*headers, *length, *self.added]}
-        )
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *length, *self.added]})
         await self.finish(b"" if self.method == "HEAD" else body)
 
     async def begin(self, status: int, headers: Iterable[RawHeader]) -> None:

@@ -36,7 +36,9 @@ def require_host(headers: Headers) -> None:
 
 
 def allowing(headers: Headers) -> RawHeaders:
-    """Return the headers with which the page that asks may read the answer, none where no page does; cookies never count.
+    """Return the headers with which the page that asks may read the answer; none where no page asks.
+
+    Cookies never count.
 
     Raises:
         FailedError: 403, the origin is not allowed; `null` never is.
