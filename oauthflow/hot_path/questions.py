@@ -19,6 +19,7 @@ from django.db import connection
 from .batches import Batches, BatchesFullError
 
 Row: TypeAlias = tuple[Any, ...]
+Key: TypeAlias = tuple[object, ...]
 Answer = TypeVar("Answer")
 
 _CAPACITY: Final = 2000
@@ -53,6 +54,10 @@ class Question(Generic[Answer]):
     def lasting(self) -> int:
         """How many of those are no moments, which are others each time."""
         return sum(kind != "timestamptz" for kind in self.asked.values())
+
+    def key(self, asked: Sequence[object]) -> Key:
+        """Return what is the same for all who ask this for the same, whatever the moment."""
+        return self, *asked[: self.lasting]
 
     @cached_property
     def sqlite(self) -> str:
@@ -114,14 +119,14 @@ class SqliteAsker:
         self._connection.execute("PRAGMA query_only = ON")
         # One for all questions: a connection remembers two hundred cursors, which hold on to the memory around them.
         self._cursor = self._connection.cursor()
-        self._answers: dict[tuple[object, ...], Any] = {}
+        self._answers: dict[Key, Any] = {}
         self._version, self._since, self._has_looked = -1, 0.0, False
         self._loop = asyncio.get_running_loop()
 
     async def ask(self, question: Question[Answer], *asked: object) -> Answer | None:
         if not self._has_looked:
             self._look()
-        key = (question, *asked[: question.lasting])
+        key = question.key(asked)
         try:
             answer: Answer | None = self._answers[key]
         except KeyError:
@@ -157,7 +162,8 @@ class PostgresqlAsker:
 
     def __init__(self, parameters: Mapping[str, Any], *, name: str) -> None:
         wanted = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
-        self._parameters = wanted
+        # Django forbids prepared statements; planning takes PostgreSQL several times as long as finding the row.
+        self._parameters = wanted | {"prepare_threshold": 0}
         self._connection: psycopg.Connection[Any] | None = None
         self._batches: Batches[tuple[Question[Any], tuple[object, ...]], Any] = Batches(
             self._ask_all, at_end=self._disconnect, name=name, capacity=_CAPACITY, patience_seconds=PATIENCE_SECONDS
@@ -176,20 +182,23 @@ class PostgresqlAsker:
     def _ask_all(self, calls: Sequence[tuple[Question[Any], tuple[object, ...]]]) -> list[Any]:
         try:
             return self._answers(calls)
-        except psycopg.OperationalError:  # the server was restarted since: once more, on a new connection
+        # The server was restarted since, or a migration changed a column: once more, on a new connection.
+        except (psycopg.OperationalError, psycopg.NotSupportedError):
             self._disconnect()
             return self._answers(calls)
 
     def _answers(self, calls: Sequence[tuple[Question[Any], tuple[object, ...]]]) -> list[Any]:
         if self._connection is None:
             self._connection = psycopg.connect(**self._parameters, autocommit=True)
-        answers: list[Any] = [None] * len(calls)
+        # Who differs from another in nothing but the moment gets the same answer: that of the newest moment.
+        asked = {question.key(given): given for question, given in calls}
+        answers: dict[Key, Any] = {}
         for question in dict.fromkeys(question for question, _ in calls):
-            places = [place for place, call in enumerate(calls) if call[0] is question]
-            arrays = [list(column) for column in zip(*(calls[place][1] for place in places), strict=True)]
-            for number, *row in self._connection.execute(question.postgresql, arrays, prepare=True, binary=True):
-                answers[places[number - 1]] = question.read(tuple(row))
-        return answers
+            keys = [key for key in asked if key[0] is question]
+            arrays = [list(column) for column in zip(*map(asked.__getitem__, keys), strict=True)]
+            for number, *row in self._connection.execute(question.postgresql, arrays, binary=True):
+                answers[keys[number - 1]] = question.read(tuple(row))
+        return [answers.get(question.key(given)) for question, given in calls]
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -1,4 +1,4 @@
-"""Asking SQLite on every call: a change is noticed by the next one, and nothing is looked up twice without one."""
+"""Asking on every call: a change is noticed by the next one, and nothing is looked up twice without one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
+from django.db import connection
 
 from oauthflow.hot_path import questions
-from oauthflow.hot_path.questions import Question, SqliteAsker
+from oauthflow.hot_path.questions import PostgresqlAsker, Question, SqliteAsker
 
 NAMED = Question(
     "t.value", "thing t", "t.name = w.name AND t.until > w.now", {"name": "text", "now": "timestamptz"}, read=tuple
 )
+ON_POSTGRESQL = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="the other database")
 
 
 @pytest.fixture
@@ -79,3 +82,44 @@ async def test_a_change_is_looked_for_once_in_a_turn_of_the_loop_and_is_another_
     assert asker.state() is not before
     assert await asker.ask(NAMED, "a", datetime(2026, 11, 21, tzinfo=UTC)) == (7,)
     await asker.close()
+
+
+@ON_POSTGRESQL
+@pytest.mark.django_db
+async def test_postgresql_is_asked_once_for_all_who_ask_the_same_and_plans_it_once() -> None:
+    counted = Question(
+        "t.value, w.now, count(*) OVER ()",
+        "(VALUES ('a', 1), ('b', 2)) t (name, value)",
+        "t.name = w.name",
+        {"name": "text", "now": "timestamptz"},
+        read=tuple,
+    )
+    asker = PostgresqlAsker(connection.get_connection_params(), name="test")
+    moments = [datetime(2026, 11, 21, 12, minute, tzinfo=UTC) for minute in range(5)]
+
+    async def ask_all() -> list[object]:
+        return await asyncio.gather(*(asker.ask(counted, *asked) for asked in zip("abaca", moments, strict=True)))
+
+    a, b = (1, moments[4], 2), (2, moments[1], 2)
+    assert await ask_all() == [a, b, a, None, a]
+    assert await ask_all() == [a, b, a, None, a]
+    assert asker._connection is not None
+    (prepared,) = asker._connection.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False).fetchall()
+    assert prepared == (1,)
+    await asker.close()
+
+
+@ON_POSTGRESQL
+@pytest.mark.django_db
+async def test_a_column_that_a_migration_changes_is_asked_for_again() -> None:
+    asker = PostgresqlAsker(connection.get_connection_params(), name="test")
+    named = Question("t.value", "thing t", "t.name = w.name", {"name": "text"}, read=tuple)
+    with psycopg.connect(**asker._parameters, autocommit=True) as migrating:
+        migrating.execute("CREATE TABLE thing AS SELECT 'a' AS name, 'b'::varchar(10) AS value")
+        try:
+            assert await asker.ask(named, "a") == ("b",)
+            migrating.execute("ALTER TABLE thing ALTER COLUMN value TYPE varchar(20)")
+            assert await asker.ask(named, "a") == ("b",)
+        finally:
+            await asker.close()
+            migrating.execute("DROP TABLE thing")
