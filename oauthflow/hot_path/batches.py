@@ -14,6 +14,7 @@ Result = TypeVar("Result")
 Batch: TypeAlias = list[tuple[Item, asyncio.Future[Result]]]
 _MANY: Final = 500
 _LOOKS: Final = 4  # while somebody's patience lasts
+_COME_BACK: Final = 10  # times the moment of gathering: who has not by then was not waited for
 
 
 class BatchesFullError(Exception):
@@ -54,7 +55,7 @@ class Batches(Generic[Item, Result]):
         patience_seconds: float | None = None,
     ) -> None:
         self._work, self._afterwards, self._at_end, self._capacity = work, afterwards, at_end, capacity
-        self._gathering_seconds, self._is_crowded = gathering_seconds, False
+        self._gathering_seconds, self._crowded_until = gathering_seconds, 0.0
         self._patience_seconds, self._working_since = patience_seconds, float("inf")
         self._waiting: set[asyncio.Future[Result]] = set()
         self._looking: asyncio.TimerHandle | None = None
@@ -127,6 +128,8 @@ class Batches(Generic[Item, Result]):
         except Exception as raised:
             results, error = [], raised
         self._working_since = float("inf")
+        if len(items) > 1:
+            self._crowded_until = time.monotonic() + _COME_BACK * self._gathering_seconds
         self._loop.call_soon_threadsafe(self._settle, futures, results, error)
         if error is None:
             self._afterwards(items)
@@ -136,12 +139,11 @@ class Batches(Generic[Item, Result]):
         """Wait for items; return them with all that came meanwhile, or nothing at the end."""
         batch: Batch[Item, Result] = []
         handed = self._handed.get()
-        if handed is not None and self._is_crowded and self._gathering_seconds:
+        if handed is not None and time.monotonic() < self._crowded_until:
             time.sleep(self._gathering_seconds)
         while handed is not None:
             batch += handed
             if self._handed.empty() or len(batch) >= _MANY:
-                self._is_crowded = len(batch) > 1
                 return batch
             handed = self._handed.get()
         if batch:

@@ -17,6 +17,7 @@ from django.db import models
 
 from connections.models import ApiToken, Connection, McpServer, TokenSet
 from oauthflow.flows.access_token import due_at, is_due
+from oauthflow.hot_path import batches
 from oauthflow.hot_path.batches import Batches, BatchesFullError, StuckError
 from oauthflow.hot_path.opened import OpenedRows
 from oauthflow.hot_path.threads import Threads
@@ -126,6 +127,25 @@ def test_what_comes_while_the_thread_is_busy_is_worked_on_at_once() -> None:
 
     assert asyncio.run(use()) == [number * 2 for number in range(10)]
     assert sizes == [1, 9]
+
+
+def test_only_right_after_a_crowd_is_more_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, waited = [100.0], list[float]()
+    monkeypatch.setattr(batches, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=waited.append))
+
+    async def use() -> None:
+        gathering = Batches[int, int](list, at_end=lambda: None, name="test", capacity=9, gathering_seconds=1.0)
+        await gathering.put(1)
+        await asyncio.gather(gathering.put(2), gathering.put(3))
+        assert waited == []
+        await gathering.put(4)
+        assert waited == [1.0]
+        clock[0] += 60
+        await gathering.put(5)
+        assert waited == [1.0]
+        await gathering.close()
+
+    asyncio.run(use())
 
 
 def test_what_fails_reaches_everybody_concerned_and_the_thread_goes_on() -> None:
