@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -15,12 +16,14 @@ from django.utils import timezone
 
 from connections.database_time import by_database
 from connections.models import Connection
+from oauthflow.egress import leave_database
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.protocol.errors import FlowError
 
 MOST: Final = 32
 """How many may be under way in this process; callers of further connections are left to the flow."""
 
+_WAY_SECONDS: Final = 0.03
 _log = structlog.get_logger(__name__)
 
 
@@ -76,7 +79,8 @@ def _refresh(connection_id: str, generation: int, trigger: str, tell: Callable[[
     try:
         connection = Connection.objects.select_related("server").get(pk=connection_id)
         now = by_database(timezone.now())
-        refresh_connection(connection, now=now, trigger=trigger, generation=generation, stored=tell)
+        make_way = partial(_make_way, tell)
+        refresh_connection(connection, now=now, trigger=trigger, generation=generation, stored=make_way)
     except (FlowError, Connection.DoesNotExist):
         pass  # Each of those who wait is told by the flow.
     except Exception:
@@ -84,3 +88,10 @@ def _refresh(connection_id: str, generation: int, trigger: str, tell: Callable[[
     finally:
         tell()
         db.connection.close()
+
+
+def _make_way(tell: Callable[[], object]) -> None:
+    """Tell, and let those who waited be answered before anything else is noted: they need both processors."""
+    tell()
+    leave_database()
+    time.sleep(_WAY_SECONDS)

@@ -6,10 +6,12 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -214,6 +216,26 @@ def test_nobody_waits_for_what_is_noted_once_the_tokens_are_stored(
 
     assert _statuses(answers) == [200, 200]
     assert before_the_trace == [True]
+    assert FlowTrace.objects.filter(kind="refresh", ok=True).count() == 1
+
+
+def test_who_waited_is_answered_before_the_rest_is_noted_and_nobody_is_kept_from_the_database_meanwhile(
+    stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody_has_it, seen = threading.Event(), []
+
+    def make_way(seconds: float) -> None:
+        seen.append((everybody_has_it.wait(timeout=10), connection.vendor != "postgresql" or not connection.connection))
+
+    def tell_when_answered(calls: list[Call]) -> None:
+        asyncio.gather(*calls).add_done_callback(lambda _: everybody_has_it.set())
+
+    stage.expires_in(-1)
+    monkeypatch.setattr(shared_refreshes, "time", SimpleNamespace(sleep=make_way))
+    answers = crowd.come(stage, stage, all_wait=tell_when_answered)
+
+    assert _statuses(answers) == [200, 200]
+    assert seen == [(True, True)]
     assert FlowTrace.objects.filter(kind="refresh", ok=True).count() == 1
 
 

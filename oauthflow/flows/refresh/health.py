@@ -94,6 +94,8 @@ def note_success(token_set: TokenSet, *, now: datetime) -> None:
     """Forget the trouble; grants that had to pause because of it are due again, a few at first."""
     keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))
     troubled = IssuerHealth.objects.filter(pk__in=keys, failures__gt=0)
+    if not troubled:
+        return
     paused = [found.pk for found in troubled if found.paused_until is not None]
     IssuerHealth.objects.filter(pk__in=paused).update(reopened_at=now)
     if troubled.update(failures=0, failing_since=None, reason="", paused_until=None) and paused:
