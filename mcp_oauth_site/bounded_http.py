@@ -37,7 +37,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     # With more than 30 attributes in its dictionary, a connection would take a KiB more.
-    __slots__ = ("_arrived_bytes", "_is_in_head", "_is_whole", "_late", "_trailer_bytes", "_waiting_bytes")
+    __slots__ = (
+        "_arrived_bytes", "_idle_since", "_is_in_head", "_is_whole", "_late", "_trailer_bytes", "_waiting_bytes",
+        "_writes",
+    )  # fmt: skip
 
     request_seconds = REQUEST_SECONDS
 
@@ -45,11 +48,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._trailer_bytes = self._waiting_bytes = self._arrived_bytes = 0
         self._is_in_head, self._is_whole = True, False
         self._late: asyncio.TimerHandle | None = None
-        super().connection_made(cast("asyncio.Transport", JoinedWrites(cast("asyncio.Transport", transport))))
+        self._idle_since = float("inf")
+        self._writes = JoinedWrites(cast("asyncio.Transport", transport))
+        super().connection_made(cast("asyncio.Transport", self._writes))
         self._late = self.loop.call_later(self.request_seconds, self._refuse_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        super()._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -106,6 +112,34 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _has_twice(self, once: frozenset[bytes]) -> bool:
         names = [name for name, _ in self.headers]
         return any(names.count(name) > 1 for name in once)
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, with one timer for many requests: to make and cancel one each time costs as much as a head."""
+        self._writes.flush()  # nothing else will join it
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._close_idle_after(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = float("inf")
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            super().timeout_keep_alive_handler()
+        elif self._idle_since < float("inf"):  # a request since, and its answer
+            self._close_idle_after(left)
+
+    def _close_idle_after(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _stop_waiting(self) -> None:
         if self._late is not None:

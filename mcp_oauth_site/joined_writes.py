@@ -1,4 +1,4 @@
-"""What a connection is given to send in one turn of the event loop goes out at the end of that turn, in one piece.
+"""What a connection is given to send in one turn of the event loop goes out at its end or when told, in one piece.
 
 A server writes the head of an answer and its body one after the other; each write costs a system call here and wakes
 the client up there.
@@ -28,18 +28,19 @@ class JoinedWrites:
     def write(self, data: bytes) -> None:
         """Send this with the rest of the turn, or now if that is much: only what is sent can make the sender wait."""
         if not self._gathered:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._gathered.append(data)
         self._size += len(data)
         if self._size > _MOST_BYTES:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
         """Close, after what was gathered."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what was gathered."""
         gathered, self._gathered, self._size = self._gathered, [], 0
         if gathered and not self._transport.is_closing():
             self._transport.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from mcp_oauth_site.bounded_http import BoundedHttpProtocol
+from mcp_oauth_site.serve import OPTIONS
 from tests.requirements import requirement
 
 from .front import Front
@@ -216,6 +217,27 @@ async def test_a_second_request_may_wait_for_the_answer_to_the_first_and_has_its
     begun = _head(LENGTH) + BODY[:1]
     assert await _all_of(wire, _head(LENGTH) + BODY + begun) == [b"200", b"408"]
     assert await _all_of(wire, _head(LENGTH) + BODY, begun) == [b"200", b"408"]
+
+
+async def test_a_connection_is_closed_once_it_was_idle_for_long_enough_and_not_while_it_is_used(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPTIONS, "timeout_keep_alive", 0.3)
+    async with listening(front.gateway) as wire:
+        reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        loop = asyncio.get_running_loop()
+        front.upstream.behave = streams(b"data: {}\n\n")
+        for pause in (0.2, 0.2, 0.2, 0.0):  # together longer than one may be idle
+            asked_at = loop.time()
+            writer.write(_head(LENGTH) + BODY)
+            assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+            await asyncio.sleep(pause)
+        front.upstream.behave = streams(lambda: asyncio.sleep(0.5), b"data: {}\n\n")  # longer, and not idle
+        writer.write(_head(LENGTH) + BODY)
+        rest = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert rest.endswith(b"data: {}\n\n\r\n0\r\n\r\n")
+    assert loop.time() - asked_at >= 0.8
 
 
 async def _all_of(wire: Wire, first: bytes, then: bytes = b"") -> list[bytes]:
