@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 CAPACITY: Final = 10_000
 """How many calls may wait for their record before further ones are told to come back."""
 # A transaction costs as much as a hundred records, and makes every caller's rights be looked up anew.
-_GATHERING_SECONDS: Final = 0.4
+_GATHERING_SECONDS: Final = 0.5
 # Whatever else a program asks for is counted together: it could make up a new name each time.
 _METHODS: Final = frozenset(
     {

@@ -162,7 +162,7 @@ class Targets:
             BusyError: The database does not answer.
         """
         state, place = self._asker.state(), (server.id, caller.user_id, label)
-        if state is not self._state:  # after a quarter of a second at the latest
+        if state is not self._state:  # after a second at the latest
             self._state, self._standing = state, {}
         standing = self._standing.get(place)
         if standing is not None:

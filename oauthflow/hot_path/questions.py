@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 _CAPACITY: Final = 2000
 # Whoever waits here keeps everybody waiting; readers wait for writers only while the write-ahead log is set up.
 _SQLITE_WAIT_SECONDS: Final = 0.05
-_MOMENT_SECONDS: Final = 0.25
+_MOMENT_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 5.0
 """How long a caller waits for a database that says nothing."""
 _ASKED: Final = re.compile(r"\bw\.(\w+)")

@@ -60,7 +60,7 @@ async def test_an_answer_that_depends_on_the_moment_stands_for_a_moment_only(
     asker, clock = SqliteAsker(str(tmp_path / "file")), 100.0
     monkeypatch.setattr(questions, "monotonic", lambda: clock)
     assert await asker.ask(NAMED, "a", datetime(2029, 1, 1, tzinfo=UTC)) == (1,)
-    clock += 0.3
+    clock += 1.1
     await asyncio.sleep(0)
     assert await asker.ask(NAMED, "a", datetime(2031, 1, 1, tzinfo=UTC)) is None
     await asker.close()
