@@ -67,10 +67,16 @@ _INSERT: Final = " ".join(
     (
         "INSERT INTO oauthflow_event (user_id,", ", ".join(_COLUMNS), ")",
         "SELECT c.user_id,", ", ".join(f"r.{name}" for name in _COLUMNS),
-        "FROM {recordset} JOIN connections_connection AS c ON c.id = r.connection_id ORDER BY r.number",
+        "FROM {recordset} {owners} ORDER BY r.number",
         "RETURNING cursor",
     )
 )  # fmt: skip
+_OWNERS: Final[Mapping[str, str]] = {
+    "sqlite": "JOIN connections_connection AS c ON c.id = r.connection_id",
+    # By LIMIT it looks them up one by one; for a few hundred events it would read a small table whole.
+    "postgresql": "CROSS JOIN LATERAL"
+    " (SELECT user_id FROM connections_connection WHERE id = r.connection_id LIMIT 1) AS c",
+}
 Row = dict[str, Any]
 """An event that is to be written, by the names of `_COLUMNS`."""
 
@@ -149,7 +155,8 @@ def _write(rows: Sequence[Row]) -> list[int]:
     """Return their cursors. The caller holds the end of the audit chain, so that these are in the order of commits."""
     with connection.cursor() as cursor:
         numbered = [{"number": number, **row} for number, row in enumerate(rows)]
-        cursor.execute(_INSERT.format(recordset=recordset({"number": "integer", **_COLUMNS})), [as_json(numbered)])
+        listed = recordset({"number": "integer", **_COLUMNS})
+        cursor.execute(_INSERT.format(recordset=listed, owners=_OWNERS[connection.vendor]), [as_json(numbered)])
         cursors = [number for (number,) in cursor.fetchall()]
     announce()
     if any(SIGNALS[event_type].receivers for event_type in {row["event_type"] for row in rows}):
