@@ -47,6 +47,7 @@ _METHODS: Final = frozenset(
     }
 )  # fmt: skip
 _RECORDED: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+_CALLED: Final = AuditEvent.TOOL_CALLED.value
 # So that somebody who goes on against a limit does not fill the audit record. They are counted.
 _ONLY_COUNTED: Final = frozenset({Outcome.OVER_LIMIT})
 _log = structlog.get_logger(__name__)
@@ -232,20 +233,21 @@ def _count(calls: Sequence[NotedCall]) -> None:
 
 
 def _entry(call: NotedCall) -> Entry:
+    outcome = call.outcome.value
     details: dict[str, Any] = {
         "method": call.method, "tool" if call.method == "tools/call" else "target": call.name,
-        "outcome": call.outcome.value, "status": call.status, "milliseconds": call.milliseconds,
+        "outcome": outcome, "status": call.status, "milliseconds": call.milliseconds,
         "request_bytes": call.request_bytes, "response_bytes": call.response_bytes,
     }  # fmt: skip
     if call.code:
         details["code"] = call.code
     return Entry(
-        event=AuditEvent.TOOL_CALLED.value,
+        event=_CALLED,
         actor=str(call.user_id),
         server=call.server,
         connection=call.connection,
         client=call.client,
-        reason=call.outcome.value,
+        reason=outcome,
         correlation_id=call.correlation_id,
         details=details,
     )
