@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from .models import AuditRecord
 
 _text: Final = json.encoder.encode_basestring_ascii
-_sorted: Final = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False
-).encode
+_sorted: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 
 
 @dataclass(frozen=True, slots=True)

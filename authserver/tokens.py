@@ -10,7 +10,6 @@ import json
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,8 @@ from uuid import UUID
 
 from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry, deserialize_compact
+
+from oauthflow.newest import Newest
 
 from .conf import authserver_configuration, issuer
 from .models import ServiceAccount, Subject
@@ -153,8 +154,7 @@ class VerifiedTokens:
     """The most recently verified tokens by their SHA-256: a signature is checked once, times and revocations always."""
 
     def __init__(self, *, size: int = _CACHED) -> None:
-        self._size = size
-        self._kept: OrderedDict[bytes, VerifiedToken] = OrderedDict()
+        self._kept: Newest[bytes, VerifiedToken] = Newest(most=size)
 
     def holds(self, digest: bytes) -> bool:
         """Whether `verify` would not ask the database."""
@@ -168,10 +168,7 @@ class VerifiedTokens:
         """See `authserver.tokens.verify`; `digest` is that of the token."""
         verified = self._kept.get(digest)
         if verified is None:
-            verified = _verified(token)
-            self._kept[digest] = verified
-            if len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            verified = self._kept[digest] = _verified(token)
         elif time.time() >= verified.expires_at + _CLOCK_SKEW_SECONDS:
             self._kept.pop(digest, None)
             raise InvalidTokenError("The access token has expired.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from typing import Final, NamedTuple
+
+from oauthflow.newest import Newest
 
 from ..flows.introspect import introspect
 from ..protocol.errors import OAuthError
@@ -40,8 +41,7 @@ class RememberedAnswers:
     """
 
     def __init__(self, *, size: int = _REMEMBERED) -> None:
-        self._size = size
-        self._kept: OrderedDict[bytes, Remembered] = OrderedDict()
+        self._kept: Newest[bytes, Remembered] = Newest(most=size)
 
     async def answer(self, request: FormRequest) -> Answer:
         """Answer in the event loop, asking the database only for what is new."""
@@ -53,8 +53,6 @@ class RememberedAnswers:
         answer, until = await in_thread(lambda: answer_introspection(request))
         if until:
             self._kept[key] = Remembered(answer, revoked, until)
-            if len(self._kept) > self._size:
-                self._kept.popitem(last=False)
         return answer
 
 

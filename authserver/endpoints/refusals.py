@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from audit.events import AuditEvent
 from audit.record import record
+from oauthflow.newest import Newest
 
 from ..flows.authenticate_client import UnprovedClientError
 from ..models import McpClient
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _EVERY: Final = timedelta(minutes=1)
 _REMEMBERED: Final = 1000
-_recorded: OrderedDict[tuple[str, str, str, int | None], datetime] = OrderedDict()
+_recorded: Newest[tuple[str, str, str, int | None], datetime] = Newest(most=_REMEMBERED)
 
 
 def record_refusal(error: OAuthError, *, client: StoredClient | None, grant_type: str, now: datetime) -> None:
@@ -51,9 +51,6 @@ def _record(
         details={"kind": kind, **details, "code": error.error},
     )
     _recorded[key] = now
-    _recorded.move_to_end(key)
-    if len(_recorded) > _REMEMBERED:
-        _recorded.popitem(last=False)
 
 
 def forget() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from gateway.endpoint.challenges import InvalidTokenError
+from oauthflow.newest import Newest
 
 from .claims import ExternalToken
 from .introspected_token import introspect, read_introspection
@@ -45,9 +45,8 @@ class ExternalTokens:
     """
 
     def __init__(self, *, size: int = _KEPT) -> None:
-        self._size = size
-        self._good: OrderedDict[_Place, _Known] = OrderedDict()
-        self._refused: OrderedDict[_Place, _Known] = OrderedDict()
+        self._good: Newest[_Place, _Known] = Newest(most=size)
+        self._refused: Newest[_Place, _Known] = Newest(most=size)
 
     async def read(self, token: str, *, trust: Trust) -> ExternalToken:
         """Return what a good token says.
@@ -81,8 +80,6 @@ class ExternalTokens:
         kept, other = (self._refused, self._good) if known.token is None else (self._good, self._refused)
         other.pop(place, None)
         kept[place] = known
-        if len(kept) > self._size:
-            kept.popitem(last=False)
 
 
 EXTERNAL_TOKENS: Final = ExternalTokens()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -14,6 +13,7 @@ from gateway.endpoint.answers import FailedError
 from gateway.endpoint.challenges import ChallengeError, InsufficientScopeError, InvalidTokenError
 from gateway.forwarding.headers import Headers
 from gateway.targets.find import TARGETS, find_server
+from oauthflow.newest import Newest
 
 from .api_tokens import caller_of_api_token
 from .bearer import bearer_token
@@ -37,7 +37,7 @@ class _Known(NamedTuple):
 
 
 _MOST_KNOWN: Final = 10_000
-_KNOWN: Final[OrderedDict[tuple[str, bytes], _Known]] = OrderedDict()
+_KNOWN: Final[Newest[tuple[str, bytes], _Known]] = Newest(most=_MOST_KNOWN)
 _NOBODY: Final = "The access token stands for nobody who may be here."
 
 
@@ -71,8 +71,6 @@ async def identify(headers: Headers, *, server: ServerRow) -> Caller:
         raise
     if caller.expires_at is not None and not trust.is_external and not token.startswith(PREFIX):
         _KNOWN[place] = _Known(server, revoked, caller.expires_at, caller)
-        if len(_KNOWN) > _MOST_KNOWN:
-            _KNOWN.popitem(last=False)
     return caller
 
 

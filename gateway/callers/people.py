@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -14,6 +13,7 @@ from django.contrib.auth.models import User
 
 from connections.models import IdentityProvider
 from gateway.targets.find import TARGETS
+from oauthflow.newest import Newest
 
 from .claims import ExternalToken
 from .trusts import Person, Trust
@@ -22,7 +22,7 @@ _KNOWN_SECONDS: Final = 15.0
 _MOST_KNOWN: Final = 10_000
 _OPENID: Final = (IdentityProvider.Kind.OPENID_CONNECT, IdentityProvider.Kind.GOOGLE)
 
-_KNOWN: Final[OrderedDict[tuple[str, str], tuple[int | None, float]]] = OrderedDict()
+_KNOWN: Final[Newest[tuple[str, str], tuple[int | None, float]]] = Newest(most=_MOST_KNOWN)
 """By the version of the rules and the name in the token: who it is, and until when that holds (monotonic clock)."""
 
 
@@ -44,8 +44,6 @@ async def person_of(token: ExternalToken, *, trust: Trust) -> int | None:
         until = time.monotonic() + _KNOWN_SECONDS
         person = await TARGETS.threads.run(partial(_find, name, trust=trust))
         _KNOWN[place] = (person, until)
-        if len(_KNOWN) > _MOST_KNOWN:
-            _KNOWN.popitem(last=False)
     return person
 
 

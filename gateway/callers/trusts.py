@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -13,6 +12,7 @@ from django.conf import settings
 from authserver.resources import GATEWAY_SCOPE, gateway_resource
 from gateway.models import InboundTrust
 from gateway.targets.find import TARGETS
+from oauthflow.newest import Newest
 from oauthflow.protocol.scopes import parse_scope
 from oauthflow.protocol.secret import Secret
 
@@ -63,7 +63,7 @@ class Trust:
         return self.issuer or str(settings.PUBLIC_URL)
 
 
-_KNOWN: Final[OrderedDict[str, tuple[ServerRow, Trust]]] = OrderedDict()
+_KNOWN: Final[Newest[str, tuple[ServerRow, Trust]]] = Newest(most=_MOST_KNOWN)
 
 
 async def trust_of(server: ServerRow) -> Trust:
@@ -84,8 +84,6 @@ async def trust_of(server: ServerRow) -> Trust:
     else:
         trust = await TARGETS.threads.run(partial(_read, server.id, audience=audience))
     _KNOWN[server.slug] = (server, trust)
-    if len(_KNOWN) > _MOST_KNOWN:
-        _KNOWN.popitem(last=False)
     return trust
 
 

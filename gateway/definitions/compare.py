@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
@@ -19,6 +18,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
 from oauthflow.hot_path.batches import Batches, BatchesFullError
+from oauthflow.newest import Newest
 
 from ..messages.parameter_headers import ParameterHeader, parameter_headers
 from ..models import ServerPolicy, ToolDefinition
@@ -64,7 +64,7 @@ class DefinitionWatch:
     """Compares lists of tools with what is known. `open` it in the event loop that notes them; `close` it there."""
 
     def __init__(self) -> None:
-        self._headers: OrderedDict[tuple[UUID, str], tuple[ParameterHeader, ...]] = OrderedDict()
+        self._headers: Newest[tuple[UUID, str], tuple[ParameterHeader, ...]] = Newest(most=_MOST_WITH_HEADERS)
         self._known: dict[UUID, tuple[float, frozenset[tuple[str, str]]]] = {}
 
     async def open(self) -> None:
@@ -104,8 +104,6 @@ class DefinitionWatch:
             self._headers.pop(key, None)
             if headers := parameter_headers(tool.get("inputSchema")):
                 self._headers[key] = headers
-        while len(self._headers) > _MOST_WITH_HEADERS:
-            self._headers.popitem(last=False)
 
     def _compare(self, listed: _List) -> None:
         tools = {(tool["name"], digest_of(tool)): tool for tool in with_names(listed.tools)}

@@ -6,9 +6,10 @@ Kept in this process, for a moment. G-05; security notes G03.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from typing import Final
 from uuid import UUID
+
+from oauthflow.newest import Newest
 
 from ..messages import Message
 
@@ -21,8 +22,8 @@ class FreshRefusals:
     """Belongs to the event loop's thread."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[UUID, str], float] = OrderedDict()
-        self._last: dict[UUID, str] = {}
+        self._known: Newest[tuple[UUID, str], float] = Newest(most=_MOST)
+        self._last: Newest[UUID, str] = Newest(most=_MOST)
 
     def is_known(self, connection_id: UUID | None, message: Message | None) -> bool:
         """Whether just this was refused so a moment ago: to renew once more would end in another refusal."""
@@ -41,9 +42,6 @@ class FreshRefusals:
         self._known[connection_id, thing] = time.monotonic()
         before = self._last.get(connection_id, thing)
         self._last[connection_id] = thing
-        if len(self._known) > _MOST:
-            self._known.popitem(last=False)
-            self._last.clear()
         return before != thing
 
     def note_taken(self, connection_id: UUID | None) -> None:

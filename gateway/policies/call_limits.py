@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from typing import Any, Final
 
 import redis.asyncio
 import structlog
 from django.conf import settings
 from redis.exceptions import RedisError
+
+from oauthflow.newest import Newest
 
 from ..endpoint.answers import BusyError
 
@@ -43,8 +44,7 @@ class Buckets:
     """Token buckets in memory; the least used ones are forgotten, and so full again."""
 
     def __init__(self, *, most: int = _MOST_BUCKETS) -> None:
-        self._most = most
-        self._kept: OrderedDict[tuple[object, int], tuple[float, float]] = OrderedDict()
+        self._kept: Newest[tuple[object, int], tuple[float, float]] = Newest(most=most)
 
     def take(self, key: tuple[object, int], *, size: int, needed: int, now: float) -> float:
         """Take tokens, or say how many seconds there are too few of them; 0: they were taken.
@@ -60,9 +60,6 @@ class Buckets:
         if tokens < needed:
             return (needed - tokens) * 60 / size
         self._kept[key] = (tokens - needed, now)
-        self._kept.move_to_end(key)
-        if len(self._kept) > self._most:
-            self._kept.popitem(last=False)
         return 0.0
 
 

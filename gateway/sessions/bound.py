@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections import OrderedDict
 from datetime import timedelta
 from functools import partial
 from time import monotonic
@@ -22,6 +21,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
+from oauthflow.newest import Newest
 from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.secret import Secret
 
@@ -63,8 +63,8 @@ class Sessions:
 
     def __init__(self, limits: GatewayConfiguration, *, threads: Threads, kept: int = _KEPT) -> None:
         self._idle = timedelta(seconds=limits.session_idle_seconds)
-        self._most_of_a_user, self._most_kept = limits.sessions_of_a_user, kept
-        self._kept: OrderedDict[str, _Session] = OrderedDict()
+        self._most_of_a_user = limits.sessions_of_a_user
+        self._kept: Newest[str, _Session] = Newest(most=kept)
         self._threads = threads
 
     async def bind(self, upstream_id: str, *, caller: Caller, target: Target, opens_links: bool = False) -> bytes:
@@ -93,7 +93,7 @@ class Sessions:
             last_used_at=timezone.now(),
         )
         await self._threads.run(partial(_keep, row, most=self._most_of_a_user))
-        self._remember(id_hash, session)
+        self._kept[id_hash] = session
         return session_id
 
     async def upstream_id(self, session_id: bytes, *, caller: Caller, target: Target) -> str | None:
@@ -111,7 +111,7 @@ class Sessions:
         if session is None:
             self._kept.pop(id_hash, None)
             return None
-        self._remember(id_hash, session)
+        self._kept[id_hash] = session
         if session.holder == _holder(caller, target):
             return session.upstream_id
         _log.warning("a session was asked for that is bound to something else", user=caller.user_id)
@@ -122,12 +122,6 @@ class Sessions:
         id_hash = _hash(session_id)
         self._kept.pop(id_hash, None)
         await self._threads.run(partial(_forget, id_hash))
-
-    def _remember(self, id_hash: str, session: _Session) -> None:
-        self._kept[id_hash] = session
-        self._kept.move_to_end(id_hash)
-        if len(self._kept) > self._most_kept:
-            self._kept.popitem(last=False)
 
 
 def _hash(session_id: bytes) -> str:

@@ -21,6 +21,7 @@ from oauthflow.hot_path.questions import PATIENCE_SECONDS, UNANSWERED, Answer, A
 from oauthflow.hot_path.shared_refreshes import SharedRefreshes
 from oauthflow.hot_path.threads import Threads
 from oauthflow.hot_path.uses import USE_IS_OLD_AFTER, NotedUses
+from oauthflow.newest import Newest
 from oauthflow.protocol.codes import REASONS
 from oauthflow.protocol.errors import FlowError, SecretUnreadableError
 from oauthflow.protocol.secret import Secret
@@ -109,7 +110,7 @@ class Targets:
     """
 
     def __init__(self) -> None:
-        self._servers: dict[str, _Kept] = {}
+        self._servers: Newest[str, _Kept] = Newest(most=_SERVERS)
         self._opened: OpenedRows[StoredGrant, Credentials] = OpenedRows(size=_OPENED)
         self._state: object = None
         self._standing: dict[tuple[UUID, int, str], Target] = {}
@@ -290,8 +291,6 @@ class Targets:
         kept = self._servers.get(stored.slug)
         if kept is None or kept.stored != stored:
             kept = self._servers[stored.slug] = _Kept(0.0, stored, server_row(stored))
-            if len(self._servers) > _SERVERS:
-                self._servers.pop(next(iter(self._servers)))
         kept.seen_at = monotonic()
         return kept.server
 

@@ -5,11 +5,12 @@ The last nonce of each address is kept in this process only: who does not have i
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
+
+from oauthflow.newest import Newest
 
 from ..protocol.dpop import PROOF_HEADER, NonceAskedError, asks_for_nonce, dpop_proof, given_nonce, proof_url
 from ..protocol.messages import Request, Response
@@ -19,7 +20,7 @@ from ..protocol.signing_key import SigningKey
 Result = TypeVar("Result")
 
 _MOST_NONCES: Final = 2000
-_nonces: Final[OrderedDict[str, str]] = OrderedDict()
+_nonces: Final[Newest[str, str]] = Newest(most=_MOST_NONCES)
 
 
 def proof_for(key: SigningKey, *, method: str, url: str, access_token: Secret | None = None) -> str:
@@ -45,11 +46,7 @@ def note_nonce(response: Response, *, request: Request) -> None:
     if request.dpop_key is None:
         return
     if nonce := given_nonce(response):
-        place = proof_url(request.url)
-        _nonces[place] = nonce
-        _nonces.move_to_end(place)
-        if len(_nonces) > _MOST_NONCES:
-            _nonces.popitem(last=False)
+        _nonces[proof_url(request.url)] = nonce
     if asks_for_nonce(response):
         raise NonceAskedError("the server wants its nonce in the proof")
 

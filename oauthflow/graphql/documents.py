@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
@@ -20,6 +19,8 @@ from graphql import (
     validate,
     visit,
 )
+
+from oauthflow.newest import Newest
 
 from .limits import MAX_TOKENS, check_limits
 from .schema import schema
@@ -41,7 +42,7 @@ class _Kept:
     """The valid documents that were asked for last, by hash of their text."""
 
     def __init__(self) -> None:
-        self._documents: OrderedDict[str, DocumentNode] = OrderedDict()
+        self._documents: Newest[str, DocumentNode] = Newest(most=_MAX_KEPT)
         self._lock = Lock()
 
     def get(self, key: str) -> DocumentNode | None:
@@ -54,8 +55,6 @@ class _Kept:
     def put(self, key: str, document: DocumentNode) -> None:
         with self._lock:
             self._documents[key] = document
-            while len(self._documents) > _MAX_KEPT:
-                self._documents.popitem(last=False)
 
 
 class _RefuseNul(Visitor):

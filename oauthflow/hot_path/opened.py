@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, Generic, Protocol, TypeVar
+
+from oauthflow.newest import Newest
 
 SIZE: Final = 500
 """How many opened rows are held in memory at most."""
@@ -29,8 +30,7 @@ class OpenedRows(Generic[Row, Opened]):
     """
 
     def __init__(self, *, size: int = SIZE) -> None:
-        self._size = size
-        self._kept: OrderedDict[Hashable, tuple[Row, Opened]] = OrderedDict()
+        self._kept: Newest[Hashable, tuple[Row, Opened]] = Newest(most=size)
 
     def get(self, row: Row) -> Opened | None:
         """Return what was made of exactly this row."""
@@ -43,6 +43,3 @@ class OpenedRows(Generic[Row, Opened]):
     def keep(self, row: Row, opened: Opened) -> None:
         """Keep it in place of whatever there was for this connection."""
         self._kept[row.connection_id] = (row, opened)
-        self._kept.move_to_end(row.connection_id)
-        if len(self._kept) > self._size:
-            self._kept.popitem(last=False)

@@ -51,7 +51,8 @@ def test_an_active_token_for_this_server_is_taken_and_the_issuer_asked_once_in_a
 def test_tokens_that_somebody_makes_up_push_out_none_that_are_good(
     asked: InboundTrust, issuer: ExternalIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EXTERNAL_TOKENS, "_size", 3)
+    for kept in (EXTERNAL_TOKENS._good, EXTERNAL_TOKENS._refused):
+        monkeypatch.setattr(kept, "_most", 3)
     issuer.answers["opaque"] = active(issuer)
     bearer("opaque")
     for number in range(5):
