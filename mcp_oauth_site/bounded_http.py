@@ -59,8 +59,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        was_in_head, self._arrived_bytes = self._is_in_head, len(data)
+        was_in_head = self._is_in_head
+        self._arrived_bytes += len(data)
         super().data_received(data)
+        if not self._is_in_head:
+            self._arrived_bytes = 0
         # A name, value or address that has no end reaches no call-back below.
         if was_in_head and self._is_in_head:
             self._waiting_bytes += len(data)
@@ -91,8 +94,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_head = False
         version, headers = self.parser.get_http_version(), self.headers
         found = dict(headers)
-        # What came at once is not longer than that.
-        if self._waiting_bytes + self._arrived_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+        # It is not longer than all the pieces that it came in.
+        if self._arrived_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             raise UnclearRequestError("a head that is too long")
         if version not in _VERSIONS or not self.url.startswith(_BEGINNINGS) or b"#" in self.url:
             raise UnclearRequestError("another version, or an address that names a host besides the header")

@@ -180,6 +180,22 @@ async def test_a_frame_in_pieces_is_read_like_one_in_one(front: Front, wire: Wir
     assert (received[:13] in (b"HTTP/1.1 400 ", b""), closed, len(front.upstream.seen)) == (True, True, 1)
 
 
+@requirement("G04")
+async def test_a_head_that_is_too_long_is_refused_behind_other_requests_too_wherever_it_is_cut(
+    front: Front, wire: Wire
+) -> None:
+    front.upstream.behave = streams(b"data: {}\n\n")
+    good, long = _head(LENGTH) + BODY, FRAMES["a value of 16 KiB"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    for piece in (good, good + long[:12_000]):
+        writer.write(piece)
+        assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.write(long[12_000:])
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    assert len(front.upstream.seen) == 2
+
+
 @pytest.mark.parametrize(
     ("pieces", "answer"),
     [
