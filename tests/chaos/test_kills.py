@@ -44,14 +44,15 @@ def numbers() -> list[str]:
 
 
 def kill_each(victims: Victims, connections: list[Connection]) -> None:
-    """Kill, and look after the dead as often as a worker does."""
-    looked = time.monotonic()
+    """Kill, and look after the dead as often as a worker does, or before they leave their issuer no room."""
+    looked, unburied = time.monotonic(), 0
     for one in connections:
         victims.start(one.label.rpartition("_")[0].replace("_", " "), one.pk)
         assert victims.ended() == "killed", one.label
-        if time.monotonic() - looked > SECONDS:
+        unburied += 1
+        if time.monotonic() - looked > SECONDS or unburied == IN_FLIGHT_PER_ISSUER:
             recover_abandoned(now=timezone.now())
-            looked = time.monotonic()
+            looked, unburied = time.monotonic(), 0
     recover_abandoned(now=timezone.now())
 
 
