@@ -21,7 +21,7 @@ _IN_VALUES: Final = b"".join([byte for byte in _BYTES if not HEADER_VALUE_RE.sea
 
 _OF_THE_CONNECTION: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _NOT_KEPT: Final = frozenset(
-    {b"content-length", b"x-request-id", b"set-cookie", b"Set-Cookie", b"location", b"Location"}
+    {b"content-length", b"x-request-id", b"mcp-session-id", b"set-cookie", b"Set-Cookie", b"location", b"Location"}
 )
 """Others each time, or a secret."""
 

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from mcp_oauth_site import checked_answer
 from mcp_oauth_site.bounded_http import BoundedHttpProtocol
 from mcp_oauth_site.serve import OPTIONS
 from tests.requirements import requirement
 
-from .front import Front
-from .upstream import streams
+from .front import Front, legacy_call
+from .upstream import answers, streams
 from .wire import BODY, ORDINARY, Wire, listening
 
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
@@ -254,6 +255,24 @@ async def test_a_connection_is_closed_once_it_was_idle_for_long_enough_and_not_w
         writer.close()
     assert rest.endswith(b"data: {}\n\n\r\n0\r\n\r\n")
     assert loop.time() - asked_at >= 0.8
+
+
+async def test_a_header_that_names_a_session_is_not_kept_after_the_answer(
+    front: Front, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[tuple[bytes, bytes]] = []
+
+    def line(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        kept.append(header)
+        return checked_answer._written(header)
+
+    monkeypatch.setattr(checked_answer, "_line", line)
+    front.upstream.behave = answers(headers={"Mcp-Session-Id": "theirs"})
+    body = legacy_call(method="initialize")
+    received, _ = await wire.talk(_head(b"Content-Length: %d\r\n" % len(body)) + body)
+    assert b"\r\nmcp-session-id: ours-0\r\n" in received
+    assert (b"content-type", b"application/json") in kept
+    assert b"ours-0" not in {value for _, value in kept}
 
 
 async def _all_of(wire: Wire, first: bytes, then: bytes = b"") -> list[bytes]:
