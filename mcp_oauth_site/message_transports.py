@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 from kombu.transport import redis, sqlalchemy
-from redis.exceptions import RedisError
+from redis import exceptions
 
 _log = structlog.get_logger(__name__)
 _UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError)
@@ -23,7 +23,7 @@ class RedisQoS(redis.QoS):
         qos: Any = super()
         try:
             qos.restore_unacked_once(stderr)
-        except (AttributeError, OSError, RedisError) as error:
+        except (AttributeError, OSError, exceptions.RedisError) as error:
             if self._delivered is not None:
                 self._delivered.clear()
             _log.warning("messages are not given back, the broker is gone", name=type(error).__name__)
@@ -33,6 +33,13 @@ class RedisChannel(redis.Channel):
     """Takes a message from Redis, whoever wrote it there."""
 
     QoS = RedisQoS
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        """A task that ends after the connection was lost acknowledges on a channel that was closed meanwhile."""
+        if self.connection is None:
+            raise exceptions.ConnectionError("the broker is gone")
+        channel: Any = super()
+        return channel._connparams(asynchronous)
 
     def _brpop_read(self, **options: Any) -> Any:
         channel: Any = super()

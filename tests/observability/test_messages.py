@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from kombu.transport import sqlalchemy
 from audit.correlation import begin_correlation, correlation_id
 from mcp_oauth_site.broker import CORRELATION_HEADER, broker_settings
 from mcp_oauth_site.celery import begin_task_correlation, send_correlation
+from tests.scale.services import PrivateRedis
 
 
 # A word of SQLAlchemy to kombu, not to us.
@@ -34,6 +36,24 @@ def test_a_message_of_the_embedded_broker_that_cannot_be_read_is_skipped(payload
         message.ack()
         queue.close()
     assert message.payload == {"number": 2}
+
+
+def test_a_task_that_ends_after_its_connection_was_lost_ends_no_worker(
+    tmp_path: Path, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis = PrivateRedis(tmp_path)
+    redis.start()
+    request.addfinalizer(redis.stop)
+    settings = broker_settings(redis.url, sqlite_file=tmp_path / "unused")
+    with Connection(settings["broker_url"], transport_options=settings["broker_transport_options"]) as broker:
+        queue = broker.SimpleQueue("celery")
+        queue.put({"number": 1}, serializer="json")
+        message = queue.get(timeout=10)
+        message.channel.close()  # as a worker does before it connects anew
+        message.channel._disconnect_pools()  # which is the state after a connection that broke
+        # As a worker acknowledges: what is not among these errors ends it.
+        message.ack_log_error(logging.getLogger("worker"), broker.connection_errors)
+    assert [record.name for record in caplog.records if record.levelname == "CRITICAL"] == ["worker"]
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
