@@ -281,7 +281,7 @@ def record_refresh_failure(
         )
         if not held:
             return
-        Connection.objects.filter(pk=connection.pk, status__in=(Status.ACTIVE, Status.DEGRADED)).update(
+        Connection.objects.filter(pk=connection.pk, status__in=Connection.WORKING).update(
             status=Status.DEGRADED, reason=code
         )
         Connection.objects.filter(pk=connection.pk, status=Status.PENDING).update(reason=code)

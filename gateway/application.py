@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from audit.correlation import begin_correlation, begin_growing_correlation
-from oauthflow.egress.relay_client import RelayClient
+from oauthflow.egress.relay_client import RawHeader, RelayClient
 
 from .callers.bearer import refuse_token_in_query
 from .callers.caller import Caller
@@ -23,7 +23,7 @@ from .calls.judge import Judging
 from .conf import gateway_configuration
 from .endpoint.answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
 from .endpoint.challenges import ChallengeError, challenge_answer
-from .endpoint.exchange import ClientGoneError, Exchange, RawHeader, Receive, Send
+from .endpoint.exchange import ClientGoneError, Exchange, Receive, Send
 from .endpoint.metadata import metadata_answer, metadata_url
 from .endpoint.origins import METHODS, allowing, preflight_answer, require_host
 from .endpoint.paths import Endpoint, read_path

@@ -99,7 +99,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise UnclearRequestError("a head that is too long")
         if version not in _VERSIONS or not self.url.startswith(_BEGINNINGS) or b"#" in self.url:
             raise UnclearRequestError("another version, or an address that names a host besides the header")
-        if len(found) != len(headers) and self._has_twice(_ONCE):
+        if len(found) != len(headers) and self._has_one_twice():
             raise UnclearRequestError("a header that counts once")
         if b"transfer-encoding" in found and (
             version == "1.0" or b"content-length" in found or _CHUNKED not in headers
@@ -112,9 +112,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _has_twice(self, once: frozenset[bytes]) -> bool:
+    def _has_one_twice(self) -> bool:
         names = [name for name, _ in self.headers]
-        return any(names.count(name) > 1 for name in once)
+        return any(names.count(name) > 1 for name in _ONCE)
 
     def on_response_complete(self) -> None:
         """As uvicorn's, with one timer for many requests: to make and cancel one each time costs as much as a head."""

@@ -1,4 +1,4 @@
-"""The head of an answer, with all its headers checked at once, by the rules by which uvicorn checks each alone."""
+"""The head of an answer: each header is checked by uvicorn's rules and written once for all answers that bring it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,8 @@ _BYTES: Final = [bytes([number]) for number in range(256)]
 # Taking these out is several times quicker than to search for others.
 _IN_NAMES: Final = b"".join([byte for byte in _BYTES if not HEADER_RE.search(byte)])
 _IN_VALUES: Final = b"".join([byte for byte in _BYTES if not HEADER_VALUE_RE.search(byte)])
-
-
 _OF_THE_CONNECTION: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-_NOT_KEPT: Final = frozenset(
-    {b"content-length", b"x-request-id", b"mcp-session-id", b"set-cookie", b"Set-Cookie", b"location", b"Location"}
-)
+_NOT_KEPT: Final = frozenset({b"content-length", b"x-request-id", b"mcp-session-id", b"set-cookie", b"location"})
 """Others each time, or a secret."""
 
 
@@ -64,7 +60,7 @@ class CheckedAnswer(RequestResponseCycle):
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         lines, found = [STATUS_LINE[status]], {}
         for header in headers:
-            line, name = _line(header) if header[0] not in _NOT_KEPT else _written(header)
+            line, name = _line(header) if header[0].lower() not in _NOT_KEPT else _written(header)
             lines.append(line)
             if name:
                 found[name] = header[1]

@@ -11,7 +11,6 @@ from connections.models import Connection, McpServer
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.codes import SENTENCES, Code
 
-_WORKING: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 _NEEDS_A_PERSON: Final = (Connection.Status.PENDING, Connection.Status.REAUTH_REQUIRED, Connection.Status.REVOKED)
 
 
@@ -65,7 +64,9 @@ def connection_status(connection: Connection, *, now: datetime) -> ConnectionSta
     return ConnectionStatus(
         connection_id=connection.pk,
         is_oauth_enabled=is_oauth,
-        has_valid_tokens=connection.status in _WORKING and tokens is not None and (not expired or tokens.is_renewable),
+        has_valid_tokens=connection.status in Connection.WORKING
+        and tokens is not None
+        and (not expired or tokens.is_renewable),
         is_access_token_expired=expired,
         token_expires_at=expires_at,
         has_refresh_token=has_refresh_token,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final
 
 from django.db import transaction
 
@@ -21,7 +20,6 @@ from ..protocol.redirect_uri import shown_host
 from .issue_code import issue_authorization_code
 
 Policy = McpServer.ConnectionPolicy
-_CONNECTED: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 
 
 def answerable_of(pending: PendingAuthorization) -> Answerable:
@@ -83,7 +81,7 @@ def awaits_upstream(pending: PendingAuthorization) -> bool:
     if pending.connection is None:
         return False
     pending.connection.refresh_from_db(fields=["status"])
-    return pending.connection.status not in _CONNECTED
+    return pending.connection.status not in Connection.WORKING
 
 
 def answer(pending: PendingAuthorization, *, now: datetime) -> str:
@@ -142,7 +140,7 @@ def _connection(pending: PendingAuthorization) -> Connection | None:
     if server is None or server.auth_type != McpServer.AuthType.OAUTH:
         return None
     found = default_connection(user, server)
-    if found is not None and found.status in _CONNECTED:
+    if found is not None and found.status in Connection.WORKING:
         return found
     # A shared one is for administrators to bring back; nobody waits here for that.
     return None if server.connection_policy == Policy.SHARED else connection_for(user, server, actor=user)

@@ -50,7 +50,7 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
         return self.filter(
             rested,
             served,
-            status__in=(Connection.Status.ACTIVE, Connection.Status.DEGRADED),
+            status__in=Connection.WORKING,
             tokens__refresh_due_at__lte=now,
         ).select_related("server")
 
@@ -66,6 +66,9 @@ class Connection(QuickRows):
         REVOKED = "revoked", "Disconnected"
         KEY_UNAVAILABLE = "key_unavailable", "Stored credential unreadable"
         ISSUER_CHANGED = "issuer_changed", "Sign-in service changed"
+
+    WORKING = (Status.ACTIVE, Status.DEGRADED)
+    """The statuses in which the access is used and renewed."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     server = models.ForeignKey(McpServer, models.CASCADE, related_name="connections")

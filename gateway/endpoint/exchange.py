@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from oauthflow.egress.relay_client import RawHeader
+
 from ..forwarding.headers import Headers, KnownHeaders
 from .answers import CLOSE, Answer, FailedError
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-RawHeader = tuple[bytes, bytes]
 
 
 class ClientGoneError(Exception):
@@ -103,8 +104,7 @@ class Exchange:
     async def whole(self, status: int, headers: Iterable[RawHeader], body: bytes) -> None:
         """Send an answer that is known to its end."""
         length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)
-        self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *length, *self.added]})
+        await self.begin(status, (*headers, *length))
         await self.finish(b"" if self.method == "HEAD" else body)
 
     async def begin(self, status: int, headers: Iterable[RawHeader]) -> None:

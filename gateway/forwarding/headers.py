@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
+
+from oauthflow.egress.relay_client import RawHeader
 
 from ..endpoint.answers import BadRequestError
 
-RawHeader: TypeAlias = tuple[bytes, bytes]
 Judgement = TypeVar("Judgement")
 _OF_ONE_REQUEST: Final = frozenset({b"content-length", b"x-request-id"})
 _KEPT: Final = 500

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from oauthflow.egress.relay_client import ServerAnswer
+from oauthflow.egress.relay_client import RawHeader, ServerAnswer
 
 from ..conf import GatewayConfiguration
 from ..endpoint.answers import FailedError
-from ..endpoint.exchange import RawHeader
 from ..streams.watch import StreamEndedError, UnderWay, Watch
 from .edited_events import ENDS_OF_EVENT, Edit, EditedEvents, bounded
 

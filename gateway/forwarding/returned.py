@@ -9,10 +9,9 @@ import re
 from enum import Enum, auto
 from typing import Final
 
-from oauthflow.egress.relay_client import ServerAnswer
+from oauthflow.egress.relay_client import RawHeader, ServerAnswer
 
 from ..endpoint.answers import JSON, NO_STORE, SERVER_ERROR, FailedError
-from ..endpoint.exchange import RawHeader
 from ..messages import error_body
 
 _PASSED: Final = (

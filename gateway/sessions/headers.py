@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from oauthflow.egress.relay_client import ServerAnswer
+from oauthflow.egress.relay_client import RawHeader, ServerAnswer
 
 from ..endpoint.answers import FailedError
-from ..endpoint.exchange import RawHeader
 from ..person_needed.answer import opens_links
 
 if TYPE_CHECKING:

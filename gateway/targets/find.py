@@ -58,7 +58,6 @@ _SERVER_SECONDS: Final = 1.0
 _FLOWS: Final = 16
 _THREADS: Final = 8
 _WAIT_SECONDS: Final = 5
-_WORKING: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 _UNCONNECTED: Final = (None, Connection.Status.PENDING, Connection.Status.REVOKED)
 
 _log = structlog.get_logger(__name__)
@@ -253,7 +252,7 @@ class Targets:
                 raise NeedsPersonError(Reason.KEY_MISSING, server)
             return server.credentials
         grant = stored.grant
-        if grant is None or not grant.access_token_sealed or stored.connection_status not in _WORKING:
+        if grant is None or not grant.access_token_sealed or stored.connection_status not in Connection.WORKING:
             return None
         opened = self._opened.get(grant)
         if opened is None and is_for_this_server(grant):

@@ -23,7 +23,6 @@ _KEPT_SECONDS: Final = 10.0
 _OUTBOXES: Final[dict[str, type[Model]]] = {
     "revocations": Revocation, "webhooks": WebhookDelivery, "mail": Notice,
 }  # fmt: skip
-_LIVING: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 _log = structlog.get_logger(__name__)
 
 
@@ -66,7 +65,7 @@ def _queue() -> Iterable[GaugeMetricFamily]:
     now = timezone.now()
     due = Connection.objects.due_for_refresh(now=now).order_by()
     row = due.aggregate(count=Count("pk"), oldest=Min("tokens__refresh_due_at"))
-    living = TokenSet.objects.filter(connection__status__in=_LIVING).exclude(NOT_RENEWABLE)
+    living = TokenSet.objects.filter(connection__status__in=Connection.WORKING).exclude(NOT_RENEWABLE)
     ends = living.aggregate(soonest=Min("expires_at"))
     age = (now - row["oldest"]).total_seconds() if row["oldest"] else 0.0
     yield _gauge("mcp_oauth_refreshes_due", "Connections whose refresh is due.", row["count"])

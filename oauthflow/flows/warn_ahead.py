@@ -15,7 +15,6 @@ from oauthflow.models import EventType, GivenWarning
 BEFORE_SECRET_ENDS: Final = (timedelta(days=30), timedelta(days=7), timedelta(days=1))
 BEFORE_ACCESS_ENDS: Final = (timedelta(days=7), timedelta(days=1), timedelta(hours=1))
 """Occasions. For access only those count that leave at least half of its life unwarned."""
-_WORKING: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 
 
 def warn_ahead(*, now: datetime) -> int:
@@ -31,7 +30,7 @@ def occasion(ends_at: datetime, occasions: Iterable[timedelta], *, now: datetime
 
 def _warn_of_access(*, now: datetime) -> int:
     ending = TokenSet.objects.ending_for_good(after=now).filter(
-        last_end__lte=now + max(BEFORE_ACCESS_ENDS), connection__status__in=_WORKING
+        last_end__lte=now + max(BEFORE_ACCESS_ENDS), connection__status__in=Connection.WORKING
     )
     count = 0
     for tokens in ending.select_related("connection__server"):
@@ -59,7 +58,7 @@ def _warn_of_secrets(*, now: datetime) -> int:
         before = None if ends_at is None else occasion(ends_at, BEFORE_SECRET_ENDS, now=now)
         if ends_at is not None and before is not None:
             said = f"The client secret of this site ends on {_moment(ends_at)}. Reset the registration before."
-            using = Connection.objects.filter(tokens__registration=registration, status__in=_WORKING)
+            using = Connection.objects.filter(tokens__registration=registration, status__in=Connection.WORKING)
             key = f"secret {registration.pk} {ends_at.isoformat()} {before}"
             concerned = list(using.select_related("server"))
             count += _warn(EventType.CLIENT_SECRET_EXPIRING, concerned, said, key=key, ends_at=ends_at)

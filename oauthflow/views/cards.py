@@ -34,7 +34,6 @@ _TONES: Final = {
     Status.ISSUER_CHANGED: "bad",
     Status.KEY_UNAVAILABLE: "bad",
 }
-_RENEWED: Final = (Status.ACTIVE, Status.DEGRADED)
 _NEEDS_PERSON: Final = (
     Status.PENDING,
     Status.REVOKED,
@@ -97,7 +96,7 @@ class ConnectionCard:
     @property
     def needs_attention(self) -> bool:
         """Whether it worked once and does not come back by itself, and this person can do something about it."""
-        return self.may_manage and self.holds_grant and self.connection.status not in _RENEWED
+        return self.may_manage and self.holds_grant and self.connection.status not in Connection.WORKING
 
     @property
     def never_connected(self) -> bool:
@@ -193,7 +192,7 @@ def connection_card(connection: Connection, *, user: User, own_clients: int | No
         scopes=describe_scopes(connection.granted_scopes),
         expires_at=ends,
         has_ended=ends is not None and ends <= timezone.now(),
-        renews=bool(tokens and tokens.is_renewable) and connection.status in _RENEWED,
+        renews=bool(tokens and tokens.is_renewable) and connection.status in Connection.WORKING,
         renews_until=tokens.renews_until if tokens else None,
         may_manage=may_manage,
         needs_oauth=connection.server.auth_type == McpServer.AuthType.OAUTH,

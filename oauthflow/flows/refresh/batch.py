@@ -43,7 +43,6 @@ Result = TypeVar("Result")
 _FLUSH_ROWS: Final = 200
 _FLUSH_SECONDS: Final = 0.02
 _IDLE_SECONDS: Final = 0.2
-_LIVE: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 _NOT_NEEDED: Final = ("access_token_sealed", "refresh_due_at", "lease_expires_at", "next_attempt_at")
 _NEEDED: Final = ("server", "status", "requested_scopes", "dpop_key_sealed")
 _STORE_SECONDS: Final = 120.0
@@ -289,7 +288,7 @@ class _Run:
 def _connections(ids: Iterable[UUID]) -> dict[UUID, Connection]:
     """Those of them that are live. Of which status they are is no question to an index."""
     found = Connection.objects.filter(pk__in=one_of(ids)).order_by().only(*_NEEDED)
-    return {one.pk: one for one in found if one.status in _LIVE}
+    return {one.pk: one for one in found if one.status in Connection.WORKING}
 
 
 def _judged(attempt: Attempt, answer: Answer) -> TokenResponse:

@@ -32,7 +32,6 @@ from ..register_client import credentials_of, resolve_client
 from . import owners
 
 IDENTITY_REQUIRED: Final = "identity_required"
-_SIGNED_IN: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ def _client_of(identity: TokenSet) -> ClientCredentials:
 def _stored_identity(connection: Connection) -> TokenSet:
     identity = identity_connection(connection)
     held = TokenSet.objects.select_related("connection__server", "registration").filter(connection=identity).first()
-    if held is None or not held.refresh_token_sealed or held.connection.status not in _SIGNED_IN:
+    if held is None or not held.refresh_token_sealed or held.connection.status not in Connection.WORKING:
         raise AuthorizationRequiredError("nobody is signed in at the company's service", reason=IDENTITY_REQUIRED)
     return held
 

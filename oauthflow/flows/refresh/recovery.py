@@ -23,7 +23,6 @@ from .batch import Outcome, refresh_many
 from .orphans import end_orphans
 
 SPOOL_UNREADABLE: Final = "spool_unreadable"
-_LIVE: Final = (Connection.Status.ACTIVE, Connection.Status.DEGRADED)
 _reported: Final[set[str]] = set()
 _held: Final[dict[Path, dict[UUID, int]]] = {}
 """What files hold that were read whole. A file never holds more than before; it stays for 15 minutes."""
@@ -52,7 +51,7 @@ def recover_abandoned(*, now: datetime) -> Outcome:
         return Outcome()
     dead = owners.dead_among(held)
     ended = Q(lease_expires_at__lte=Now()) | Q(lease_owner__in=dead)
-    left = leased.filter(ended, connection__status__in=_LIVE)
+    left = leased.filter(ended, connection__status__in=Connection.WORKING)
     if not left.exists():
         return Outcome()
     replay_spool()
