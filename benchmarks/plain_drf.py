@@ -3,9 +3,10 @@
 A DRF view with token authentication, the ORM and Fernet; Django's usual middleware; kept database connections. It is
 served by threads that parse HTTP in C (one thread for each connection, at most four of them in the application), which
 costs less CPU than gunicorn's threads. It checks neither scopes nor who may use a server, refreshes nothing and, unless
-asked to, records nothing.
+asked to, records nothing. `--record row` inserts a plain row for each release; `--record chain` appends to our own
+chained audit record, durably, before it answers.
 
-    python -m benchmarks.plain_drf PORT DATABASE_URL [--record]
+    python -m benchmarks.plain_drf PORT DATABASE_URL [--record row|chain]
 
 Prints one line of JSON, {"token": …, "connections": [ids]}, and serves.
 """
@@ -38,20 +39,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("port", type=int)
     parser.add_argument("database")
-    parser.add_argument("--record", action="store_true", help="insert one row for each release, without a chain")
+    parser.add_argument("--record", choices=("row", "chain"), default="")
     options = parser.parse_args()
-    _configure(options.database, records=options.record)
+    _configure(options.database, record=options.record)
     print(json.dumps(_fill()), flush=True)
     _serve(options.port)
 
 
-def _configure(database: str, *, records: bool) -> None:
-    os.environ["BENCHMARK_KEY"] = _KEY.decode()
-    if records:
-        os.environ["BENCHMARK_RECORDS"] = "yes"
+def _configure(database: str, *, record: str) -> None:
+    os.environ["BENCHMARK_KEY"], os.environ["BENCHMARK_RECORD"] = _KEY.decode(), record
     chosen = Environment({"DATABASE_URL": database}).database("DATABASE_URL", sqlite_file=Path("unused"))
     chosen["CONN_MAX_AGE"] = None
     chosen["OPTIONS"].pop("pool", None)
+    if record == "chain" and "init_command" in chosen["OPTIONS"]:
+        chosen["OPTIONS"]["init_command"] += "PRAGMA synchronous=FULL;"  # as for our own releases
     settings.configure(
         SECRET_KEY="x" * 50,
         ALLOWED_HOSTS=["*"],
@@ -65,10 +66,12 @@ def _configure(database: str, *, records: bool) -> None:
         ],
         INSTALLED_APPS=[
             "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "rest_framework",
-            "rest_framework.authtoken",
+            "rest_framework.authtoken", "audit",
         ],
         DATABASES={"default": chosen},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        AUDIT_KEYS=["0" * 64],
+        AUDIT_HEAD_FILE=None,
     )  # fmt: skip
     django.setup()
 
