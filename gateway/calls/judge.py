@@ -8,6 +8,7 @@ from audit.correlation import correlation_id
 
 from ..callers.caller import Caller
 from ..definitions.compare import DefinitionWatch
+from ..definitions.described_headers import DescribedHeaders
 from ..endpoint.answers import BusyError, FailedError
 from ..endpoint.exchange import ClientGoneError, Exchange
 from ..forwarding.edited_events import Edit
@@ -37,8 +38,8 @@ class Judging:
 
     def __init__(self) -> None:
         self._book, self._limits = PolicyBook(), CallLimits()
-        self._definitions, self._recorder = DefinitionWatch(), CallRecorder()
-        self._parts = (self._book, self._limits, self._definitions, self._recorder)
+        self._definitions, self._described, self._recorder = DefinitionWatch(), DescribedHeaders(), CallRecorder()
+        self._parts = (self._book, self._limits, self._definitions, self._described, self._recorder)
 
     async def open(self) -> None:
         """Begin."""
@@ -88,7 +89,7 @@ class Judging:
         if policy.limits.calls_per_minute is not None:
             await self._take(exchange, message, policy=policy, caller=caller, server=server)
         if message is not None:
-            self._require_allowed(exchange, message, policy=policy, server=server)
+            await self._require_allowed(exchange, message, policy=policy, server=server)
         return list_edit(message, server_id=server.id, policy=policy, watch=self._definitions)
 
     async def _take(
@@ -99,21 +100,23 @@ class Judging:
             a_minute = policy.limits.calls_per_minute
             await self._limits.take(server.id, caller.user_id, calls_per_minute=a_minute, requests=requests)
 
-    def _require_allowed(self, exchange: Exchange, message: Message, *, policy: Policy, server: ServerRow) -> None:
+    async def _require_allowed(
+        self, exchange: Exchange, message: Message, *, policy: Policy, server: ServerRow
+    ) -> None:
         most = policy.limits.request_bytes
         if most is not None and len(message.body) > most:
             words = f"The message is longer than {most} bytes."
             raise ForbiddenError(INVALID_REQUEST, words, status=413, id=message.id)
-        self._require_agreement(exchange, message, server=server)
+        await self._require_agreement(exchange, message, server=server)
         if refusal := policy.refusal_of(message):
             raise refusal
 
-    def _require_agreement(self, exchange: Exchange, message: Message, *, server: ServerRow) -> None:
-        """Refuse headers for arguments that say something else than the arguments. G-07."""
+    async def _require_agreement(self, exchange: Exchange, message: Message, *, server: ServerRow) -> None:
+        """Refuse a call whose headers for arguments are missing, or say something else than the arguments. G-07."""
         if message.era is not Era.MODERN or message.method != "tools/call":
             return
-        described = self._definitions.parameter_headers(server.id, message.name)
-        if problem := parameter_disagreement(exchange.headers, described, message.params.get("arguments")):
+        wordings = await self._described.of_tool(server.id, message.name, version=self._book.version)
+        if problem := parameter_disagreement(exchange.headers, wordings, message.params.get("arguments")):
             raise RefusedMessageError(HEADER_MISMATCH, problem, id=message.id)
 
 

@@ -18,9 +18,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
 from oauthflow.hot_path.batches import Batches, BatchesFullError
-from oauthflow.newest import Newest
 
-from ..messages.parameter_headers import ParameterHeader, parameter_headers
 from ..models import ServerPolicy, ToolDefinition
 from .approve import report
 
@@ -37,7 +35,6 @@ _NAME: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
 _DEEPEST: Final = 50
 _MOST_WAITING: Final = 100
 _KNOWN_SECONDS: Final = 30.0
-_MOST_WITH_HEADERS: Final = 10_000
 # What a model reads and what decides about a call. Icons and `_meta` are neither.
 _PINNED: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 _log = structlog.get_logger(__name__)
@@ -64,7 +61,6 @@ class DefinitionWatch:
     """Compares lists of tools with what is known. `open` it in the event loop that notes them; `close` it there."""
 
     def __init__(self) -> None:
-        self._headers: Newest[tuple[UUID, str], tuple[ParameterHeader, ...]] = Newest(most=_MOST_WITH_HEADERS)
         self._known: dict[UUID, tuple[float, frozenset[tuple[str, str]]]] = {}
 
     async def open(self) -> None:
@@ -84,26 +80,14 @@ class DefinitionWatch:
         except BatchesFullError:
             _log.warning("a list of tools was not compared")
 
-    def parameter_headers(self, server_id: UUID, tool: str) -> tuple[ParameterHeader, ...]:
-        """Return the headers that a tool describes, as far as a list of this process had it. G-07."""
-        return self._headers.get((server_id, tool), ())
-
     def _look(self, lists: Sequence[_List]) -> list[None]:
         for listed in lists:
-            self._keep_headers(listed)
             try:
                 self._compare(listed)
             except (DatabaseError, InterfaceError):
                 connection.close()
                 _log.exception("a list of tools was not compared")
         return [None] * len(lists)
-
-    def _keep_headers(self, listed: _List) -> None:
-        for tool in with_names(listed.tools):
-            key = (listed.server_id, tool["name"])
-            self._headers.pop(key, None)
-            if headers := parameter_headers(tool.get("inputSchema")):
-                self._headers[key] = headers
 
     def _compare(self, listed: _List) -> None:
         tools = {(tool["name"], digest_of(tool)): tool for tool in with_names(listed.tools)}

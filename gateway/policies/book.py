@@ -73,6 +73,11 @@ class PolicyBook:
         """End it."""
         await self._questions.close()
 
+    @property
+    def version(self) -> int:
+        """Another number after each change of a policy, an approval or a definition that `policy_for` noticed."""
+        return self._version
+
     async def policy_for(self, server: ServerRow, *, caller: Caller) -> Policy:
         """Return what a caller may do at a server, as it was at most half a second ago.
 

@@ -21,10 +21,12 @@ from gateway.callers.caller import Caller
 from gateway.calls import record as calls
 from gateway.calls.record import NotedCall
 from gateway.definitions import compare as definitions
+from gateway.definitions.described_headers import DescribedHeaders
 from gateway.endpoint.answers import BusyError
 from gateway.endpoint.challenges import InvalidTokenError, NoTokenError
 from gateway.forwarding import forward as forwarding
 from gateway.forwarding.headers import Headers
+from gateway.messages.parameter_headers import Wording
 from gateway.policies.book import PolicyBook
 from gateway.policies.policy import Policy
 from gateway.streams import watch
@@ -168,6 +170,7 @@ class Front:
         self.connection_id = UUID(int=2)
         self.policy = Policy()
         self.noted: list[NotedCall] = []
+        self.described: dict[str, list[Wording]] = {}
 
     async def identify(self, headers: Headers, **rest: Any) -> Caller:
         authorization = headers.get_all(b"authorization")
@@ -240,6 +243,9 @@ class Front:
     async def policy_for(self, server: ServerRow, *, caller: Caller) -> Policy:
         return self.policy
 
+    async def described_of(self, server_id: UUID, tool: str, *, version: int) -> list[Wording]:
+        return self.described.get(tool, [])
+
     def note(self, calls: Sequence[NotedCall]) -> None:
         self.noted += calls
 
@@ -266,6 +272,7 @@ async def standing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Async
             monkeypatch.setattr(type(TARGETS), name, lambda self, *args, _value=value, **named: _value(*args, **named))
         monkeypatch.setattr(watch, "TICK_SECONDS", 0.02)
         monkeypatch.setattr(PolicyBook, "policy_for", front.policy_for)
+        monkeypatch.setattr(DescribedHeaders, "of_tool", front.described_of)
         monkeypatch.setattr(calls, "_write", front.note)
         monkeypatch.setattr(definitions.DefinitionWatch, "_compare", lambda self, listed: None)
         await front.gateway.open()

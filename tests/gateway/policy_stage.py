@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.db import connection
 
 from connections.models import McpServer
 from gateway.messages import Message
@@ -57,7 +58,15 @@ def policy_of(server: McpServer, user: Any) -> Policy:
 
 
 async def in_database(call: Callable[[], Result]) -> Result:
-    return await sync_to_async(call, thread_sensitive=False)()
+    """Call it in another thread, which gives its connection back: there are few."""
+
+    def closing() -> Result:
+        try:
+            return call()
+        finally:
+            connection.close()
+
+    return await sync_to_async(closing, thread_sensitive=False)()
 
 
 async def until(holds: Callable[[], Awaitable[bool]], *, seconds: float = 5.0) -> float:
