@@ -33,6 +33,9 @@ _NOTICED_SOON: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+# Who stands still inside a transaction (SIGSTOP, a laptop's lid) holds locks, above all on the end of the audit record.
+# PostgreSQL then ends its session. None of our transactions waits for anything but the database. R4.
+FROZEN_SECONDS: Final = 20
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,200}")
 _LEAST_DIFFERENT_CHARACTERS: Final = 12
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -249,6 +252,7 @@ def _postgresql_database(name: str, text: str) -> dict[str, Any]:
             # What a crowd needed is given back soon: each connection that a restart has closed costs somebody a wait.
             "pool": {"min_size": 2, "max_size": 8, "timeout": 5, "max_idle": 30},
             **_NOTICED_SOON,
+            "options": f"-c idle_in_transaction_session_timeout={FROZEN_SECONDS}s",
             **{option: value for option, value in query.items() if option in _POSTGRES_OPTIONS},
         },
     }

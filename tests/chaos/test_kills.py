@@ -11,12 +11,18 @@ import signal
 import time
 
 import pytest
+from django.db import connection as database
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from audit.events import AuditEvent
 from audit.models import AuditRecord
+from audit.record import record
+from audit.verification import problems, whole_chain
 from connections.leases import IN_FLIGHT_PER_ISSUER
 from connections.models import Connection, TokenSet
+from mcp_oauth_site.env import FROZEN_SECONDS
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.refresh.batch import Outcome
 from oauthflow.flows.refresh.recovery import recover_abandoned
@@ -148,6 +154,32 @@ def test_a_frozen_process_whose_lease_ended_sends_nothing_and_overwrites_nothing
         assert seen(origin)["requests"] == (1 if phase == "claimed" else 2)
         refresh_connection(connection, now=timezone.now(), trigger="request")
         assert seen(origin)["dead"] == []
+
+
+@fault("F03")
+def test_a_process_frozen_inside_a_transaction_lets_go_of_its_locks_and_overwrites_nothing(
+    victims: list[Victims],
+) -> None:
+    if database.vendor != "postgresql":
+        pytest.skip("SQLite has no session that somebody else could end")
+    with strict_server(free_port(), grace=60.0) as origin:
+        (frozen,) = make_grants(origin, ["frozen"], now=timezone.now())
+        victims[0].start("frozen recorded", frozen.pk)
+        said, _, pid = victims[0].ended().partition(" ")
+        assert said == "stopped"
+        with transaction.atomic(), database.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{FROZEN_SECONDS}s'")  # the victim's own limit is shorter
+            record(AuditEvent.KEY_ROTATED)  # it needs the end of the chain, which the frozen one holds
+        while TokenSet.objects.filter(lease_expires_at__gt=Now()).exists():
+            time.sleep(0.1)
+        refresh_connection(frozen, now=timezone.now(), trigger="use")
+        kept = TokenSet.objects.values().get()
+        os.kill(int(pid), signal.SIGCONT)
+        assert victims[0].ended() == "done"
+
+        assert TokenSet.objects.values().get() == kept
+        assert AuditRecord.objects.filter(event="token.refreshed").count() == 1
+        assert not list(problems(whole_chain()))
 
 
 @fault("F09")

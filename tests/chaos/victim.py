@@ -19,7 +19,7 @@ from typing import Any
 
 PHASES = ("before claim", "claimed", "sent", "answer in socket", "answer read", "spooled", "committed")
 BATCH_PHASES = ("claimed", "some sent", "some answers read", "some spooled", "some stored")
-SHORT_LEASE, SHORT_REQUEST = 4, 1.0
+SHORT_LEASE, SHORT_REQUEST, SHORT_TRANSACTION = 4, 1.0, 2
 """Seconds, for those that are frozen."""
 
 
@@ -76,20 +76,40 @@ def freeze(phase: str) -> None:
     """Stand still once at that point, with limits short enough to wait for."""
     from django.conf import settings
 
+    from connections import renewals
     from oauthflow.egress import Limits
     from oauthflow.flows.refresh import keep, single
 
     settings.MCP_OAUTH = {"lease_seconds": SHORT_LEASE}
     Limits.REFRESH = Limits(64 * 1024, first_byte_seconds=SHORT_REQUEST, total_seconds=SHORT_REQUEST)
-    place, name = (single, "_exchange") if phase == "claimed" else (keep, "seal_renewal")
+    if phase == "recorded":
+        shorten_transactions()
+    places: dict[str, tuple[Any, str]] = {
+        "claimed": (single, "_exchange"), "answer read": (keep, "seal_renewal"), "recorded": (renewals, "append_many"),
+    }  # fmt: skip
+    place, name = places[phase]
     real = getattr(place, name)
 
     def frozen(*args: Any, **kwargs: Any) -> Any:
         setattr(place, name, real)
+        if phase != "recorded":
+            stand_still()
+            return real(*args, **kwargs)
+        result = real(*args, **kwargs)
         stand_still()
-        return real(*args, **kwargs)
+        return result
 
     setattr(place, name, frozen)
+
+
+def shorten_transactions() -> None:
+    """Give PostgreSQL less patience with whoever stands still inside one."""
+    from django.db import connection
+
+    from mcp_oauth_site.env import FROZEN_SECONDS
+
+    options = connection.settings_dict["OPTIONS"]
+    options["options"] = options["options"].replace(f"={FROZEN_SECONDS}s", f"={SHORT_TRANSACTION}s")
 
 
 def hasten(factor: int) -> None:
