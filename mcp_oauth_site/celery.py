@@ -6,8 +6,9 @@ import os
 import threading
 from typing import Any, Final
 
-from celery import Celery, Task, signals
+from celery import Celery, Task, bootsteps, signals
 from django.conf import settings
+from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 from audit.correlation import begin_correlation, begun_correlation
@@ -33,6 +34,18 @@ app.conf.beat_schedule = {
     if entry["task"].partition(".")[0] in settings.INSTALLED_APPS
 }
 app.autodiscover_tasks()
+
+
+def connection_within(seconds: int) -> Connection:
+    """Return a connection to the broker that waits no longer for an answer.
+
+    A Redis that is paused accepts connections and says nothing; the broker of files knows no such options.
+    """
+    options = dict(app.conf.broker_transport_options)
+    if str(app.conf.broker_url).startswith("redis"):
+        options |= {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+    connection: Connection = app.connection_for_write(connect_timeout=seconds, transport_options=options)
+    return connection
 
 
 @signals.setup_logging.connect
@@ -78,8 +91,26 @@ def end_with_the_worker(**kwargs: Any) -> None:
     die_with_parent()
 
 
-@signals.worker_ready.connect(dispatch_uid="mcp_oauth_site.start_stand_in")
-def start_stand_in(**kwargs: Any) -> None:
+class Watches(bootsteps.StartStopStep):
+    """What a worker does unasked begins before it has reached the broker, which may be away for long. F05.
+
+    Not before the pool, whose processes are forked from this one.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:
+        """Begin; Celery calls it once."""
+        from oauthflow.tasks import start_watches
+
+        start_watches()
+        start_stand_in()
+
+
+app.steps["worker"].add(Watches)
+
+
+def start_stand_in() -> None:
     """Look after beat as long as the worker runs."""
     from .stand_in import stand_in_for_beat
 

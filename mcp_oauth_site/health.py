@@ -19,7 +19,7 @@ from django.views.decorators.http import require_safe
 
 from .caches import cache_is_shared
 from .canary import key_canary_opens
-from .celery import app
+from .celery import connection_within
 from .observability.heartbeat import beat_is_silent
 
 _log = structlog.get_logger(__name__)
@@ -71,17 +71,9 @@ def _cache() -> bool:
 
 
 def _broker() -> bool:
-    options = {**app.conf.broker_transport_options, **_timeouts(app.conf.broker_url)}
-    with app.connection_for_write(connect_timeout=_BROKER_SECONDS, transport_options=options) as broker:
+    with connection_within(_BROKER_SECONDS) as broker:
         broker.ensure_connection(max_retries=1, timeout=_BROKER_SECONDS)
         return True
-
-
-def _timeouts(broker_url: str) -> dict[str, int]:
-    """A Redis that is paused accepts connections and says nothing; the broker of files knows no such options."""
-    if not broker_url.startswith("redis"):
-        return {}
-    return {"socket_timeout": _BROKER_SECONDS, "socket_connect_timeout": _BROKER_SECONDS}
 
 
 def _beat() -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.tokens import default_token_generator
@@ -17,11 +18,15 @@ from django.db import connection
 from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 
 from .broker import prepare_embedded_broker
 from .canary import require_key_canary
-from .celery import app
+from .celery import app, connection_within
 
+_BROKER_SECONDS = 5
+_log = structlog.get_logger(__name__)
 _FIRST_ADMINISTRATOR = "admin"
 # A number that no other program on this database is likely to lock.
 _PREPARING = 7_206_951_301
@@ -65,12 +70,20 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def prepare_broker() -> None:
-    """Declare the queue before worker and beat start: racing for it, one of them would stay broken."""
+    """Declare the queue before worker and beat start: racing for it, one of them would stay broken.
+
+    A Redis that is away is no reason not to start: tokens are given out and renewed without it. F05.
+    """
     prepare_embedded_broker(settings.CELERY)
-    with app.connection_for_write(connect_timeout=5) as connection:
-        connection.ensure_connection(max_retries=2)
-        for queue in app.amqp.queues.values():
-            queue(connection.default_channel).declare()
+    try:
+        with connection_within(_BROKER_SECONDS) as broker:
+            broker.ensure_connection(max_retries=2, timeout=_BROKER_SECONDS)
+            for queue in app.amqp.queues.values():
+                queue(broker.default_channel).declare()
+    except (BrokerError, RedisError) as error:
+        if not settings.REDIS_URL:
+            raise
+        _log.warning("REDIS_URL names a broker that cannot be reached; starting without it", name=type(error).__name__)
 
 
 def collect_static_files() -> None:

@@ -68,7 +68,13 @@ def end_what_deactivated_people_hold() -> int:
 
 @signals.worker_ready.connect(dispatch_uid="oauthflow.start_watches")
 def start_watches(**kwargs: Any) -> None:
-    """Look after refreshes that died with their process, after webhooks and revocations, as long as the worker runs."""
+    """Look after refreshes that died with their process, after webhooks and revocations, as long as the worker runs.
+
+    Once: a site may call it before Celery says that the worker is ready.
+    """
+    if _watching.is_set():
+        return
+    _watching.set()
     threading.Thread(target=watch_for_the_dead, args=(_stopping,), name="refresh-watch", daemon=True).start()
     threading.Thread(target=watch_webhooks, args=(_stopping,), name="webhook-watch", daemon=True).start()
     threading.Thread(target=watch_revocations, args=(_stopping,), name="revocation-watch", daemon=True).start()
@@ -81,3 +87,4 @@ def stop_watches(**kwargs: Any) -> None:
 
 
 _stopping: Final = threading.Event()
+_watching: Final = threading.Event()

@@ -164,20 +164,30 @@ def running_site(folder: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def running_on_sqlite(folder: Path, *, only: tuple[str, ...] = (), **variables: str) -> Iterator[Site]:
-    """Start `manage.py up` as on one machine, or these of its roles alone, and stop it again."""
+def running_on_sqlite(
+    folder: Path, *, only: tuple[str, ...] = (), redis_is_away: bool = False, **variables: str
+) -> Iterator[Site]:
+    """Start `manage.py up` as on one machine, or these of its roles alone, and stop it again.
+
+    With `redis_is_away` it is to use the Redis of the site, which is not started: no worker is waited for.
+    """
     port = free_port()
     url = f"http://localhost:{port}"
     started = {role: role for role in only} or {"all": ""}
     web, worker = ("web", "worker") if only else ("all", "all")
     with token_endpoint() as upstream, ExitStack() as stack:
+        redis = PrivateRedis(folder)
+        stack.callback(redis.stop)
+        if redis_is_away:
+            variables["REDIS_URL"] = redis.url
         environment = _environment(port, **variables)
-        site = Site(folder, environment, [url], PrivateRedis(folder), upstream, shared_data=folder / "data")
+        site = Site(folder, environment, [url], redis, upstream, shared_data=folder / "data")
         stack.enter_context(closing(site))
         for name, role in started.items():
             stack.enter_context(site.role(role, name, port=port))
         wait_for(f"{url}/healthz", process=site.processes[web], log=site.logs[web], seconds=300)
-        eventually(lambda: "ready" in site.logs[worker].read_text(), seconds=300)
+        if not redis_is_away:
+            eventually(lambda: "ready" in site.logs[worker].read_text(), seconds=300)
         yield site
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
-from kombu.exceptions import OperationalError as BrokerError
 
 from mcp_oauth_site.startup import prepare_site
 
@@ -22,6 +21,4 @@ class Command(BaseCommand):
             raise CommandError(
                 "DATABASE_URL names a database that cannot be used or migrated now; running this again is safe."
             ) from error
-        except BrokerError as error:
-            raise CommandError("REDIS_URL names a broker that cannot be reached.") from error
         self.stdout.write("Ready.")

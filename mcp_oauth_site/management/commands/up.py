@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
-from kombu.exceptions import OperationalError as BrokerError
 
 from mcp_oauth_site.env import is_loopback
 from mcp_oauth_site.observability.folders import VARIABLE as METRICS_FOLDER
@@ -58,8 +57,6 @@ class Command(BaseCommand):
             prepare_site()
         except DatabaseError as error:
             raise CommandError("DATABASE_URL names a database that cannot be used or migrated.") from error
-        except BrokerError as error:
-            raise CommandError("REDIS_URL names a broker that cannot be reached.") from error
         self.before_start()
         folder = str(claim_folder(settings.DATA_DIR / "metrics", role=only or "all"))
         os.environ[METRICS_FOLDER] = folder
