@@ -24,7 +24,7 @@ from .conf import gateway_configuration
 from .endpoint.answers import JSON, NO_STORE, SERVER_ERROR, Answer, FailedError
 from .endpoint.challenges import ChallengeError, challenge_answer
 from .endpoint.exchange import ClientGoneError, Exchange, Receive, Send
-from .endpoint.metadata import metadata_answer, metadata_url
+from .endpoint.metadata import ANY_PAGE, METADATA_PREFLIGHT, metadata_answer, metadata_url
 from .endpoint.origins import METHODS, allowing, preflight_answer, require_host
 from .endpoint.paths import Endpoint, read_path
 from .forwarding.forward import Call, Forwarding
@@ -125,19 +125,19 @@ class Gateway:
 
     async def _answer(self, exchange: Exchange, endpoint: Endpoint | None) -> None:
         """Go through all that a request has to be before it is asked who sent it."""
-        headers = exchange.headers
+        headers, is_metadata = exchange.headers, endpoint is not None and endpoint.is_metadata
+        readable = ANY_PAGE if is_metadata else headers.judged(allowing)
+        exchange.added += readable  # of what is refused below as well
         headers.judged(_require_meant_for_us)
+        if exchange.method == "OPTIONS" and endpoint is not None and readable:
+            await exchange.answer(METADATA_PREFLIGHT if is_metadata else preflight_answer(headers))
+            return
         server = await find_server(endpoint.slug) if endpoint is not None else None
         if endpoint is None or server is None:
             raise NotServedError
-        if endpoint.is_metadata:
-            await exchange.answer(await metadata_answer(server, method=exchange.method))
-            return
         exchange.label = endpoint.label
-        allowed = headers.judged(allowing)
-        exchange.added += allowed
-        if exchange.method == "OPTIONS" and allowed:
-            await exchange.answer(preflight_answer(headers))
+        if is_metadata:
+            await exchange.answer(await metadata_answer(server, method=exchange.method))
         elif exchange.method in _METHODS:
             await self._serve(exchange, server)
         else:

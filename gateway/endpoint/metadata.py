@@ -15,6 +15,20 @@ from .paths import METADATA_PREFIX
 
 _KEPT: Final = (b"cache-control", b"public, max-age=300")
 
+ANY_PAGE: Final = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"Retry-After, X-Request-ID"),
+)
+"""For every answer at this address, refusals too: it holds no secret, and nobody has to say who asks. X-11."""
+METADATA_PREFLIGHT: Final = Answer(
+    204,
+    headers=(
+        (b"access-control-allow-methods", b"GET"),
+        (b"access-control-allow-headers", b"Authorization, Content-Type, MCP-Protocol-Version, X-Request-ID"),
+        (b"access-control-max-age", b"600"),
+    ),
+)
+
 
 def metadata_url(slug: str) -> str:
     """Where a client finds it: the well-known name goes before the path. RFC 9728 §3.1."""
@@ -22,7 +36,7 @@ def metadata_url(slug: str) -> str:
 
 
 async def metadata_answer(server: ServerRow, *, method: str) -> Answer:
-    """Answer with the document, for any page. `resource` is character by character the address that clients use.
+    """Answer with the document. `resource` is character by character the address that clients use.
 
     Raises:
         FailedError: 405, only GET and HEAD read it.
@@ -39,4 +53,4 @@ async def metadata_answer(server: ServerRow, *, method: str) -> Answer:
         "bearer_methods_supported": ["header"],
         "resource_name": server.name,
     }
-    return json_answer(document, headers=(_KEPT, (b"access-control-allow-origin", b"*")))
+    return json_answer(document, headers=(_KEPT,))

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
 from ..forwarding.headers import Headers
+from ..messages.parameter_headers import TOKEN
 from .answers import Answer, BadRequestError, FailedError, RawHeaders
 
 METHODS: Final = b"GET, POST, DELETE"
@@ -38,14 +39,15 @@ def require_host(headers: Headers) -> None:
 def allowing(headers: Headers) -> RawHeaders:
     """Return the headers with which the page that asks may read the answer; none where no page asks.
 
-    Cookies never count.
+    Cookies never count. Two origins are none here: `Headers.require_clear` refuses them.
 
     Raises:
         FailedError: 403, the origin is not allowed; `null` never is.
     """
-    origin = headers.get(b"origin")
-    if origin is None:
+    origins = headers.get_all(b"origin")
+    if len(origins) != 1:
         return ()
+    origin = origins[0]
     text = origin.decode("latin-1")
     if text != settings.PUBLIC_URL and text not in settings.CORS_ALLOWED_ORIGINS:
         raise FailedError(403, "Pages of this origin may not use this server.")
@@ -72,7 +74,7 @@ def preflight_answer(headers: Headers) -> Answer:
 
 def _may_send(name: str) -> bool:
     rest = name.removeprefix("mcp-param-")
-    return name in _READABLE or (rest != name and rest.isascii() and rest.replace("-", "").replace("_", "").isalnum())
+    return name in _READABLE or (rest != name and TOKEN.fullmatch(rest) is not None)
 
 
 @lru_cache(maxsize=64)

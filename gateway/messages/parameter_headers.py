@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from .mirrored_headers import Headers, decoded, value_of
 
 ANNOTATION: Final = "x-mcp-header"
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""Of what names of headers are made. RFC 9110 §5.6.2."""
 _TYPES: Final = ("string", "integer", "boolean")
 _DECIMAL: Final = re.compile(r"(-?[0-9]{1,400})(?:\.0+)?")
 # Where schemas lie inside of others besides `properties`. JSON Schema 2020-12, core §10, §11 and Appendix A.
@@ -60,7 +61,7 @@ def _described(schema: object, path: tuple[str, ...] | None) -> Iterator[Paramet
         return
     if ANNOTATION in schema:
         token = schema[ANNOTATION]
-        is_valid = path and isinstance(token, str) and _TOKEN.fullmatch(token) and schema.get("type") in _TYPES
+        is_valid = path and isinstance(token, str) and TOKEN.fullmatch(token) and schema.get("type") in _TYPES
         yield ParameterHeader(b"mcp-param-" + token.lower().encode(), path) if path and is_valid else None
     for keyword, inner in schema.items():
         if keyword == "properties" and isinstance(inner, Mapping):

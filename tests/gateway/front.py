@@ -214,14 +214,16 @@ class Front:
     def open(
         self, body: bytes = b"", headers: Mapping[str, str | None] | None = None, *, method: str = "POST",
         path: str = "/mcp/files", query: bytes = b"", host: str = "testserver",
+        more: Sequence[tuple[bytes, bytes]] = (),
     ) -> Client:  # fmt: skip
-        """Send a request; a header that is None is not sent."""
+        """Send a request; a header that is None is not sent. `more` headers may have names that are there already."""
         sent = {
             "host": host, "authorization": "Bearer alice", "accept": "application/json, text/event-stream",
             **({"content-type": "application/json", "content-length": str(len(body))} if body else {}),
             **{name.lower(): value for name, value in (headers or {}).items()},
         }  # fmt: skip
         raw = [(name.encode(), value.encode("latin-1")) for name, value in sent.items() if value is not None]
+        raw += more
         scope = {
             "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query,
             "root_path": "", "scheme": "http", "headers": raw, "http_version": "1.1",

@@ -13,6 +13,9 @@ from .test_paths import STRANGE
 from .upstream import answers, streams
 
 APP = "https://app.example"
+ASKED = (
+    "authorization, content-type, mcp-protocol-version, mcp-session-id, mcp-param-my_city, mcp-param-!#$%&'*+-.^_`|~"
+)
 METADATA = "http://localhost:8000/.well-known/oauth-protected-resource/mcp/files"
 
 
@@ -94,13 +97,12 @@ async def test_a_page_of_another_origin_is_refused_whatever_it_brings(
 @pytest.mark.parametrize("origin", [APP, "http://localhost:8000"])
 async def test_a_page_of_an_allowed_origin_can_call_and_read(front: Front, settings: Settings, origin: str) -> None:
     settings.CORS_ALLOWED_ORIGINS = (APP,)
-    asked = "authorization, content-type, mcp-protocol-version, mcp-session-id, mcp-param-my_city, cookie, x-evil"
+    asked = f"{ASKED}, mcp-param-, mcp-param-a b, mcp-param-\u00e4, cookie, x-evil"
     preflight = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
     answer = await front.ask(b"", {**preflight, "Authorization": None}, method="OPTIONS")
     assert (answer.status, answer.body) == (204, b"")
     assert answer.header("access-control-allow-methods") == "GET, POST, DELETE"
-    allowed = "authorization, content-type, mcp-protocol-version, mcp-session-id, mcp-param-my_city"
-    assert answer.header("access-control-allow-headers") == allowed
+    assert answer.header("access-control-allow-headers") == ASKED
     front.upstream.behave = answers(headers={"Access-Control-Allow-Origin": "*"})
     failing = front.ask(modern_call(), {**MODERN, "Origin": origin, "Authorization": None})
     for found in (answer, await front.ask(modern_call(), {**MODERN, "Origin": origin}), await failing):
@@ -109,6 +111,57 @@ async def test_a_page_of_an_allowed_origin_can_call_and_read(front: Front, setti
         assert found.header("access-control-allow-credentials") is None
         exposed = (found.header("access-control-expose-headers") or "").split(", ")
         assert {"WWW-Authenticate", "Mcp-Session-Id", "Retry-After"} <= set(exposed)
+
+
+@requirement("G-02")
+@pytest.mark.parametrize(
+    ("path", "more", "status"),
+    [
+        ("/mcp/unknown", {}, 404), ("/mcp/files/more", {}, 404), ("/mcp/files", {"mcp_method": "ping"}, 400),
+        ("/mcp/files", {"Mcp-Param-City": "K\u00f6ln"}, 400),
+    ],
+)  # fmt: skip
+async def test_a_page_of_an_allowed_origin_can_read_what_is_refused_before_anything_else(
+    front: Front, settings: Settings, path: str, more: dict[str, str], status: int
+) -> None:
+    settings.CORS_ALLOWED_ORIGINS = (APP,)
+    answer = await front.ask(modern_call(), {**MODERN, **more, "Origin": APP}, path=path)
+    assert (answer.status, answer.header("access-control-allow-origin")) == (status, APP)
+    other = await front.ask(modern_call(), {**MODERN, **more, "Origin": "https://evil.example"}, path=path)
+    assert (other.status, other.header("access-control-allow-origin")) == (403, None)
+
+
+@requirement("G-02")
+async def test_a_preflight_does_not_tell_which_servers_there_are(front: Front, settings: Settings) -> None:
+    """A page learns it from the answer to its request, which it could not read without."""
+    settings.CORS_ALLOWED_ORIGINS = (APP,)
+    preflight = {"Origin": APP, "Access-Control-Request-Method": "POST"}
+    for path in ("/mcp/files", "/mcp/unknown"):
+        assert (await front.ask(b"", preflight, method="OPTIONS", path=path)).status == 204
+
+
+@requirement("G-02", "G04")
+async def test_two_origins_are_refused_and_no_page_reads_that(front: Front, settings: Settings) -> None:
+    settings.CORS_ALLOWED_ORIGINS = (APP,)
+    answer = await front.ask(
+        modern_call(), MODERN, more=[(b"origin", APP.encode()), (b"origin", b"https://evil.example")]
+    )
+    assert (answer.status, answer.header("access-control-allow-origin")) == (400, None)
+
+
+@requirement("X-11")
+async def test_every_page_may_read_the_metadata_and_that_there_are_none(front: Front) -> None:
+    preflight = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "mcp-protocol-version"}
+    path = METADATA.removeprefix("http://localhost:8000")
+    for found, status in ((path, 405), (path.replace("files", "unknown"), 404)):
+        asked = {"Origin": "https://any.example", "Authorization": None}
+        answer = await front.ask(b"", {**asked, **preflight}, method="OPTIONS", path=found)
+        assert (answer.status, answer.body, answer.header("access-control-allow-methods")) == (204, b"", "GET")
+        assert "mcp-protocol-version" in (answer.header("access-control-allow-headers") or "").lower()
+        refused = await front.ask(b"", asked, method="DELETE", path=found)
+        assert refused.status == status
+        for one in (answer, refused):
+            assert [value for name, value in one.headers if name == "access-control-allow-origin"] == ["*"]
 
 
 @requirement("G-03", "G02", "D-03", "S-01", "S-04", "S-06", "S-11", "T-07")
