@@ -37,7 +37,7 @@ from .sessions.bound import Sessions
 from .sessions.headers import SessionHeaders
 from .streams.places import Places
 from .streams.rights import Rights
-from .streams.watch import StreamEndedError, Watch
+from .streams.watch import EndedHereError, StreamEndedError, Watch
 from .targets.find import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target, holds
 
 _METHODS: Final = frozenset({"POST", "GET", "DELETE"})
@@ -99,7 +99,7 @@ class Gateway:
     def end_streams(self) -> None:
         """Let all streams end, because the process is about to stop."""
         for stream in self._watch.streams():
-            stream.stop(StreamEndedError("the site stops"))
+            stream.stop(EndedHereError("the site stops"))
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         started = time.monotonic()

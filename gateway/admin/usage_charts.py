@@ -18,10 +18,14 @@ from ..models import Outcome, Usage
 
 GROUPS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "answered": ("good", frozenset({Outcome.OK.value})),
-    "failed": ("bad", frozenset({Outcome.TOOL_ERROR.value, Outcome.RPC_ERROR.value, Outcome.UPSTREAM_ERROR.value})),
+    "failed": (
+        "bad", frozenset({
+            Outcome.TOOL_ERROR.value, Outcome.RPC_ERROR.value, Outcome.UPSTREAM_ERROR.value, Outcome.FAILED_HERE.value,
+        }),
+    ),
     "refused": ("warn", frozenset({Outcome.FORBIDDEN.value, Outcome.OVER_LIMIT.value, Outcome.NEEDS_PERSON.value})),
-    "given up": ("rest", frozenset({Outcome.CANCELLED.value})),
-}
+    "given up": ("rest", frozenset({Outcome.CANCELLED.value, Outcome.ENDED.value})),
+}  # fmt: skip
 """Outcomes that are shown as one, with the tone of their bars."""
 _GROUP_OF: Final = {outcome: name for name, (_, outcomes) in GROUPS.items() for outcome in outcomes}
 _TIMED: Final = GROUPS["answered"][1] | GROUPS["failed"][1]

@@ -21,14 +21,19 @@ from ..policies.book import PolicyBook
 from ..policies.call_limits import CallLimits
 from ..policies.policy import ForbiddenError, Policy
 from ..policies.tool_list import list_edit
+from ..streams.watch import EndedHereError, RightEndedError, StreamEndedError
+from ..targets.find import NotServedError
 from ..targets.target import ServerRow
 from .record import CallRecorder, NotedCall, begin_calls
 
 _End = tuple[Outcome | None, int, int]  # as `NotedCall.end` takes it
 # The first that fits.
 _OUTCOMES: Final = (
-    (ForbiddenError, Outcome.FORBIDDEN), (BusyError, Outcome.OVER_LIMIT), (NeedsPersonError, Outcome.NEEDS_PERSON),
-    (ClientGoneError, Outcome.CANCELLED), (RefusedMessageError, Outcome.RPC_ERROR), (Exception, Outcome.UPSTREAM_ERROR),
+    (ForbiddenError, Outcome.FORBIDDEN), (NotServedError, Outcome.FORBIDDEN), (RightEndedError, Outcome.FORBIDDEN),
+    (BusyError, Outcome.OVER_LIMIT), (NeedsPersonError, Outcome.NEEDS_PERSON), (ClientGoneError, Outcome.CANCELLED),
+    (RefusedMessageError, Outcome.RPC_ERROR), (EndedHereError, Outcome.ENDED),
+    (StreamEndedError, Outcome.UPSTREAM_ERROR), (FailedError, Outcome.UPSTREAM_ERROR),
+    (Exception, Outcome.FAILED_HERE),
 )  # fmt: skip
 _BEHIND: Final = "Calls cannot be recorded fast enough at the moment. Try again in a while."
 
@@ -145,5 +150,11 @@ def _end_of(error: BaseException | None, exchange: Exchange) -> _End:
     if not isinstance(error, Exception):
         return Outcome.CANCELLED, 0, 0
     outcome = next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
-    status = error.status if isinstance(error, FailedError | RefusedMessageError) else exchange.status
-    return outcome, status, error.code if isinstance(error, RefusedMessageError) else 0
+    if isinstance(error, RefusedMessageError):
+        return outcome, error.status, error.code
+    if isinstance(error, FailedError):
+        is_ours = outcome is Outcome.UPSTREAM_ERROR and error.status < 500
+        return Outcome.RPC_ERROR if is_ours else outcome, error.status, 0
+    # Of an answer that has not begun the client gets what the gateway makes of the error.
+    untold = {Outcome.FORBIDDEN: 404, Outcome.FAILED_HERE: 503}
+    return outcome, exchange.status or untold.get(outcome, 0), 0

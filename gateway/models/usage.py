@@ -21,6 +21,8 @@ class Outcome(models.TextChoices):
     FORBIDDEN = "forbidden", "Not allowed here"
     OVER_LIMIT = "over_limit", "Over a limit"
     CANCELLED = "cancelled", "The client went away"
+    ENDED = "ended", "This site ended it"
+    FAILED_HERE = "failed_here", "This site failed"
 
 
 class Usage(models.Model):

@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 
 from ..conf import GatewayConfiguration
-from .watch import StreamEndedError, UnderWay, Watch
+from .watch import RightEndedError, UnderWay, Watch
 
 _WITH_REDIS_SECONDS: Final = 0.4
 """A site with Redis runs many processes and ends a right within a second everywhere; what tokens say is half as old."""
@@ -63,4 +63,4 @@ class Rights:
         finally:
             del self._asking[stream]
         if not still_may:
-            stream.stop(StreamEndedError("the right to it has ended"))
+            stream.stop(RightEndedError("the right to it has ended"))

@@ -26,7 +26,15 @@ _LATE: Final = "The server did not answer in time."
 
 
 class StreamEndedError(Exception):
-    """A stream may not stay open: its time is over, or a right to it."""
+    """A stream may not stay open: its time is over, or its server does not keep to the rules."""
+
+
+class RightEndedError(StreamEndedError):
+    """Its caller was deactivated, the token ended, or the connection is another one."""
+
+
+class EndedHereError(StreamEndedError):
+    """It was open for as long as any stream may be, or this process ends."""
 
 
 class UnderWay:
@@ -81,12 +89,17 @@ class UnderWay:
         if self._leaving is None:
             self._leaving = asyncio.create_task(self._client_left())
         if now >= self.deadline:
-            self.stop(StreamEndedError("its time is over") if self.is_stream else FailedError(504, _LATE))
+            self.stop(self._time_is_over())
         elif self.is_sending:
             if now - self.sent_at >= limits.reading_seconds:
                 self.stop(ClientGoneError())
         elif self.is_stream:
             self._look_at_stream(now, limits)
+
+    def _time_is_over(self) -> Exception:
+        if not self.is_stream:
+            return FailedError(504, _LATE)
+        return (EndedHereError if self.may_be_quiet else StreamEndedError)("its time is over")
 
     def _look_at_stream(self, now: float, limits: GatewayConfiguration) -> None:
         if not self.may_be_quiet and now - self.received_at >= limits.idle_seconds:

@@ -7,17 +7,20 @@ import json
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from gateway.messages.parameter_headers import ParameterHeader
 from gateway.person_needed.reasons import NeedsPersonError, Reason
 from gateway.policies.policy import Limits, Policy, ToolRule
+from gateway.targets.find import NotServedError
 from tests.requirements import requirement
 
-from .front import LEGACY, MODERN, Front, legacy_call, modern_call
+from .front import LEGACY, MODERN, Front, legacy_call, modern_call, standing
 from .upstream import RESULT, answers, streams
 
 ONLY_READ = Policy(rules=(ToolRule.of("allowed", ("read_*",)),))
 LIST = {**MODERN, "Mcp-Method": "tools/list", "Mcp-Name": None}
+LISTEN = {**LIST, "Mcp-Method": "subscriptions/listen"}
 TOOLS = [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "read_file")]
 
 
@@ -157,6 +160,59 @@ async def test_a_client_that_leaves_is_noted_as_such(front: Front) -> None:
     client.leave()
     await client.end()
     assert (await _noted(front))[0][2] == "cancelled"
+
+
+async def test_who_may_not_use_the_server_is_noted_as_refused(front: Front) -> None:
+    front.missing = NotServedError()
+    assert (await front.ask(modern_call(), MODERN)).status == 404
+    assert await _noted(front) == [("tools/call", "echo", "forbidden", 404, 0)]
+
+
+async def test_a_failure_of_our_own_is_noted_as_such(front: Front) -> None:
+    front.missing = RuntimeError("no database")
+    assert (await front.ask(modern_call(), MODERN)).status == 503
+    assert await _noted(front) == [("tools/call", "echo", "failed_here", 503, 0)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "more", "status"),
+    [
+        (modern_call(), {**MODERN, "Mcp-Param-City": "K\u00f6ln"}, 400),
+        (legacy_call(), {**LEGACY, "Mcp-Session-Id": "a"}, 404),
+    ],
+)
+async def test_what_the_client_did_wrong_is_not_noted_as_the_servers(
+    front: Front, sent: bytes, more: dict[str, str], status: int
+) -> None:
+    assert (await front.ask(sent, more)).status == status
+    assert (await _noted(front))[0][2:4] == ("rpc_error", status)
+
+
+@pytest.mark.parametrize(
+    ("method", "limits", "outcome"),
+    [
+        ("subscriptions/listen", {"rights_seconds": 0.05}, "forbidden"),
+        ("subscriptions/listen", {"stream_seconds": 0.05}, "ended"), ("subscriptions/listen", {}, "ended"),
+        ("tools/call", {"stream_seconds": 0.05}, "upstream_error"),
+        ("tools/call", {"idle_seconds": 0.05}, "upstream_error"),
+    ],
+)  # fmt: skip
+async def test_why_a_stream_was_ended_is_noted(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, method: str, limits: dict[str, float], outcome: str
+) -> None:
+    settings.GATEWAY = limits
+    async with standing(monkeypatch, settings) as front:
+        front.upstream.behave = streams(b": hello\n\n", asyncio.Event().wait)
+        client = front.open(modern_call(method=method), MODERN if method == "tools/call" else LISTEN)
+        await client.start()
+        await client.piece()
+        if "rights_seconds" in limits:
+            front.rights.clear()
+        elif not limits:
+            front.gateway.end_streams()
+        assert (await client.end()).is_whole
+        ((noted, _, *end),) = await _noted(front)
+        assert (noted, end) == (method, [outcome, 200, 0])
 
 
 async def test_each_call_of_a_batch_is_noted_and_its_bytes_once(front: Front) -> None:
