@@ -25,7 +25,7 @@ _USERS = 16
 _FILL = """
 import json, os
 from datetime import timedelta
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from authserver.flows.issue_code import subject_of
 from authserver.models import Consent, McpClient, TokenFamily
@@ -33,14 +33,20 @@ from authserver.protocol.opaque import new_marking_key
 from authserver.resources import GATEWAY_SCOPE, gateway_resource
 from authserver.tokens import mint_access_token, new_jti
 from connections.models import Connection, McpServer, TokenSet
+from gateway.models.policy import GroupPolicy, ServerPolicy
 from oauthflow.protocol.secret import Secret
 now = timezone.now()
 program = McpClient.objects.create(client_id="program", grant_types=["authorization_code", "refresh_token"])
 stub = McpServer.objects.create(slug="stub", name="Stub", url="STUB", gateway_enabled=True)
 McpServer.objects.create(slug="sdk", name="SDK", url="SDK", auth_type="none", gateway_enabled=True)
 tokens = {"stub": [], "sdk": []}
+group = Group.objects.create(name="callers")
+for server in McpServer.objects.all():
+    policy = ServerPolicy.objects.create(server=server, tools="denied", tool_patterns="delete_*", blocks_changed=True)
+    GroupPolicy.objects.create(policy=policy, group=group, calls_per_minute=1_000_000, response_bytes=1_000_000)
 for number in range(USERS):
     user = User.objects.create_user(f"user{number}")
+    user.groups.add(group)
     connection = Connection.objects.create(server=stub, user=user, status="active")
     held = TokenSet(connection=connection, obtained_at=now, expires_at=now + timedelta(days=1), scope="read",
                     resource=stub.url, issuer="https://as.example", token_endpoint="https://as.example/token",

@@ -54,6 +54,11 @@ node_tools() {
   sha256sum <tests/npm/package-lock.json >$stamp
 }
 
+# nginx_program: have nginx, which Debian keeps where not everybody's PATH leads.
+nginx_program() {
+  [ -x /usr/sbin/nginx ] || system nginx nginx-light
+}
+
 # postgresql_programs: have the programs of a PostgreSQL server. Debian keeps them out of the PATH.
 postgresql_programs() {
   [ -n "$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" ] || system pg_ctl postgresql
