@@ -102,7 +102,8 @@ def _print(ours: Sequence[Cost], bare: Sequence[Cost], *, turn_rate: float, opti
     thousands = options.count / 1000
     for name, rounds in (("ours", ours), ("bare", bare)):
         print(
-            f"  {name}: {_middle([one['seconds'] for one in rounds], 2)} s; CPU per 1,000"
+            f"  {name}: {_middle([one['seconds'] for one in rounds], 2)} s,"
+            f" {_middle([options.count / one['seconds'] for one in rounds], 0)} a second; CPU per 1,000"
             f" {_middle([one['cpu'] / thousands for one in rounds], 3)}"
             f" (+ {_middle([one['database'] / thousands for one in rounds], 3)}) s"
         )

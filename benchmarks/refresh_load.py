@@ -1,11 +1,12 @@
 """10,000 connections under `manage.py up`: none due, then all due in one minute. P19, F17.
 
-    python -m benchmarks.refresh_load [--database sqlite] [--database postgresql --administration URL]
+    python -m benchmarks.refresh_load [--database sqlite] [--database postgresql --administration URL] [--redis]
         [--count 10000] [--issuers 1] [--latency 0.1] [--rest 60]
 
-Web process, worker with beat and supervisor run as a person starts them. At rest: CPU of all of them over `--rest`
-seconds, after they have settled. Then every row becomes due at a moment within one minute, with tokens that end five
-minutes after that; the server answers after 100 ms and counts. The whole takes some five minutes.
+Web process, worker with beat and supervisor run as a person starts them; with `--redis` messages go through a Redis of
+their own, whose CPU is not counted. At rest: CPU of all of them over `--rest` seconds, after they have settled. Then
+every row becomes due at a moment within one minute, with tokens that end five minutes after that; the server answers
+after 100 ms and counts. The whole takes some five minutes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.chaos.serving import seen, strict_server
 from tests.product import free_port
+from tests.scale.services import PrivateRedis
 
 from .database import Database, on_each
 from .processes import cpu_seconds, machine_seconds, running
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--issuers", type=int, default=1)
     parser.add_argument("--latency", type=float, default=0.1)
     parser.add_argument("--rest", type=float, default=60.0)
+    parser.add_argument("--redis", action="store_true", help="a broker, and workers as on several machines")
     on_each(_measure, parser)
 
 
@@ -73,13 +77,19 @@ def _measure(database: Database, folder: Path, options: argparse.Namespace) -> N
     port = free_port()
     environment = site_environment(folder, port=port, DATABASE_URL=database.url, EGRESS_ALLOW="127.0.0.1")
     command = [sys.executable, "manage.py", "up", "--port", str(port)]
-    with strict_server(free_port(), latency=options.latency) as origin:
+    with strict_server(free_port(), latency=options.latency) as origin, ExitStack() as stack:
+        if options.redis:
+            redis = PrivateRedis(folder)
+            redis.start()
+            stack.callback(redis.stop)
+            environment["REDIS_URL"] = redis.url
         manage("migrate", "-v0", environment=environment)
         shell(_FILL.format(count=options.count, origin=origin, issuers=options.issuers), environment=environment)
         ready = f"http://localhost:{port}/healthz"
-        with running(command, environment=environment, log=folder / "site.log", ready=ready) as process:
-            _at_rest(database, process.pid, options)
-            _all_due(database, environment, origin, options)
+        started = running(command, environment=environment, log=folder / "site.log", ready=ready)
+        process = stack.enter_context(started)
+        _at_rest(database, process.pid, options)
+        _all_due(database, environment, origin, options)
 
 
 def _at_rest(database: Database, root: int, options: argparse.Namespace) -> None:

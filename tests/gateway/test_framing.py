@@ -151,6 +151,7 @@ async def test_an_unclear_request_is_refused_and_the_connection_closed(front: Fr
         for name, (received, closed) in found.items()
         if not closed or not received.startswith(b"HTTP/1.1 400 ") or received.count(b"HTTP/1.1 ") != 1
     }
+    print(f"{len(FRAMES)} unclear frames: {len(front.upstream.seen)} reached the upstream")
     assert wrong == {}
     assert front.upstream.seen == []
 

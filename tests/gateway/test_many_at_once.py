@@ -174,4 +174,6 @@ async def test_two_people_with_five_hundred_calls_each_get_nothing_of_each_other
         await asyncio.gather(*tasks.values())
         assert front.gateway._watch.streams() == []
     assert sorted(echo.seen) == sorted((call.word, people[call.person].upstream) for call in calls)
-    assert [call.word for call in calls if not call.got_its_own(people[call.person].upstream)] == []
+    not_their_own = [call.word for call in calls if not call.got_its_own(people[call.person].upstream)]
+    print(f"{len(calls)} calls with one id, {len(cancelled)} cancelled: {len(not_their_own)} got what was not theirs")
+    assert not_their_own == []

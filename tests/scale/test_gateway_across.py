@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import requests
 from tests.product import free_port, wait_for
 from tests.requirements import requirement
 
-from .site import Site, ask, eventually
+from .site import Site, ask, eventually, running_on_sqlite
 
 pytestmark = pytest.mark.scale
 _META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -163,6 +164,20 @@ def _end(how: str, site: Site, whose: Person) -> None:
 def test_what_ends_at_a_web_process_ends_streams_of_every_gateway_process_within_a_second(
     site: Site, gateways: list[str], upstream: Listened, how: str
 ) -> None:
+    _closes_streams(site, gateways, upstream, how, seconds=1)
+
+
+@requirement("G14", "G-24")
+def test_on_sqlite_without_redis_they_end_within_five_seconds(tmp_path: Path, upstream: Listened) -> None:
+    port = free_port()
+    with running_on_sqlite(tmp_path) as site, site.role("gateway", "gateway", port=port) as process:
+        gateways = [site.webs[0], f"http://localhost:{port}"]
+        wait_for(f"{gateways[1]}/healthz", process=process, log=site.logs["gateway"], seconds=300)
+        for how in ("revoke", "disconnect", "deactivate"):
+            _closes_streams(site, gateways, upstream, how, seconds=5)
+
+
+def _closes_streams(site: Site, gateways: list[str], upstream: Listened, how: str, *, seconds: float) -> None:
     ending, staying = person(site, upstream, f"listens-{how}"), person(site, upstream, f"stays-{how}")
     streams = [ending.listen(gateway) for gateway in gateways]
     others = [staying.listen(gateway) for gateway in gateways]
@@ -170,9 +185,12 @@ def test_what_ends_at_a_web_process_ends_streams_of_every_gateway_process_within
     left, began = upstream.left, time.monotonic()
     _end(how, site, ending)
     answered = time.monotonic()
-    eventually(lambda: all(stream.ended_at for stream in streams), seconds=1)
+    eventually(lambda: all(stream.ended_at for stream in streams), seconds=seconds)
     ended = max(stream.ended_at or 0.0 for stream in streams)
-    print(f"{how}: all closed {ended - answered:.2f} s after the answer, {ended - began:.2f} s after it was asked")
+    kind = "PostgreSQL and Redis" if site.database else "SQLite, no Redis"
+    print(
+        f"{kind}, {how}: all closed {ended - answered:.2f} s after the answer, {ended - began:.2f} s after it was asked"
+    )
     eventually(lambda: upstream.left == left + 2, seconds=2)
     assert [one.ended_at for one in others] == [None, None]
 
