@@ -14,7 +14,8 @@ from typing import Final
 from oauthflow.protocol.urls import is_loopback_host, parse_http_url
 
 _REDIRECT_URI: Final = "http://127.0.0.1:33418/callback"
-_TOKEN_VARIABLE: Final = "MCP_API_TOKEN"
+_API_TOKEN: Final = "MCP_API_TOKEN"
+_ACCESS_TOKEN: Final = "ACCESS_TOKEN"
 _FIRST_MESSAGE: Final = {
     "jsonrpc": "2.0", "id": 1, "method": "initialize",
     "params": {
@@ -40,12 +41,13 @@ class Snippet:
     text: str
 
 
-def snippets(slug: str, url: str, *, api_tokens: bool) -> Iterator[Snippet]:
+def snippets(slug: str, url: str, *, metadata_url: str, api_tokens: bool) -> Iterator[Snippet]:
     """Yield what to enter in each program that can use a server.
 
     Args:
         slug: Of the server; what the program will call it.
         url: Its gateway address.
+        metadata_url: Where it says who gives access tokens for that. RFC 9728.
         api_tokens: Whether the server takes personal API tokens.
     """
     name = slug if slug[0].isalpha() else f"mcp-{slug}"
@@ -65,15 +67,29 @@ def snippets(slug: str, url: str, *, api_tokens: bool) -> Iterator[Snippet]:
                   _PYTHON_SIGN_IN.format(url=url, redirect_uri=_REDIRECT_URI))  # fmt: skip
     if api_tokens:
         yield from _with_api_token(url)
+    else:
+        where = (
+            f"With an access token in the variable {_ACCESS_TOKEN}. The service that the first command names gives one "
+            "to a program for which you sign in. The last answer tells that the server is there."
+        )
+        yield Snippet("curl", "curl", where, _curl(metadata_url) + "\n\n" + _first_message(url, variable=_ACCESS_TOKEN))
 
 
 def _with_api_token(url: str) -> Iterator[Snippet]:
-    where = f"With a personal API token that has the scope tools:call in the variable {_TOKEN_VARIABLE}."
+    where = f"With a personal API token that has the scope tools:call in the variable {_API_TOKEN}."
     yield Snippet("python-token", "Python SDK, in a script", where,
-                  _PYTHON_TOKEN.format(url=url, variable=_TOKEN_VARIABLE))  # fmt: skip
+                  _PYTHON_TOKEN.format(url=url, variable=_API_TOKEN))  # fmt: skip
     yield Snippet("curl", "curl", f"{where} The answer tells that the server is there.",
-                  _CURL.format(url=shlex.quote(url), variable=_TOKEN_VARIABLE,
-                               message=shlex.quote(json.dumps(_FIRST_MESSAGE))))  # fmt: skip
+                  _first_message(url, variable=_API_TOKEN))  # fmt: skip
+
+
+def _first_message(url: str, *, variable: str) -> str:
+    message = shlex.quote(json.dumps(_FIRST_MESSAGE))
+    return _CURL.format(curl=_curl(url), variable=variable, message=message)
+
+
+def _curl(url: str) -> str:
+    return shlex.join(["curl", url])
 
 
 def _mcp_remote(url: str) -> list[str]:
@@ -162,7 +178,7 @@ asyncio.run(main())
 """
 
 _CURL: Final = """\
-curl {url} \\
+{curl} \\
   -H "Authorization: Bearer ${variable}" \\
   -H 'Content-Type: application/json' \\
   -H 'Accept: application/json, text/event-stream' \\

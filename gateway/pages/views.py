@@ -11,6 +11,7 @@ from oauthflow.protocol.urls import parse_http_url
 from oauthflow.views.cards import server_card
 from oauthflow.views.signed_in import SignedInRequest, signed_in
 
+from ..endpoint.metadata import metadata_url
 from ..models import InboundTrust
 from .snippets import snippets
 
@@ -28,6 +29,6 @@ def server(request: SignedInRequest, slug: str) -> HttpResponse:
         "url": url,
         "signs_in_at": parse_http_url(trust.issuer).host if trust is not None and trust.is_external else "",
         "api_tokens": api_tokens,
-        "snippets": list(snippets(found.slug, url, api_tokens=api_tokens)),
+        "snippets": list(snippets(found.slug, url, metadata_url=metadata_url(found.slug), api_tokens=api_tokens)),
     }
     return render(request, "gateway/server.html", context)

@@ -17,6 +17,7 @@ from gateway.models import InboundTrust
 from gateway.pages.snippets import Snippet, snippets
 
 URL = "https://mcp.example.com/mcp/notes"
+METADATA = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp/notes"
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def browser(alice: User) -> Client:
 
 
 def of(url: str = URL, *, slug: str = "notes", api_tokens: bool = True) -> dict[str, Snippet]:
-    return {snippet.id: snippet for snippet in snippets(slug, url, api_tokens=api_tokens)}
+    found = snippets(slug, url, metadata_url=METADATA, api_tokens=api_tokens)
+    return {snippet.id: snippet for snippet in found}
 
 
 def test_the_page_shows_the_address_and_what_to_enter_with_a_button_for_each(
@@ -43,7 +45,8 @@ def test_the_page_shows_the_address_and_what_to_enter_with_a_button_for_each(
     assert "claude mcp add --transport http notes http://localhost:8000/mcp/notes" in page
     shown = {snippet.id for snippet in of("http://localhost:8000/mcp/notes", api_tokens=False).values()}
     assert all(f'id="for-{id}"' in page and f'data-copy="for-{id}" hidden' in page for id in shown)
-    assert "curl" not in page
+    assert "curl http://localhost:8000/.well-known/oauth-protected-resource/mcp/notes" in page
+    assert "MCP_API_TOKEN" not in page
     assert page.count("<script") == 1
     assert "onclick" not in page
 
@@ -112,13 +115,22 @@ def test_terminals_get_commands_that_a_shell_reads_as_meant() -> None:
     assert shlex.split(of()["claude-code"].text) == ["claude", "mcp", "add", "--transport", "http", "notes", URL]
     words = shlex.split(of()["curl"].text)
     assert words[:2] == ["curl", URL]
-    assert "Authorization: Bearer $MCP_API_TOKEN" in words
     assert json.loads(words[words.index("-d") + 1])["method"] == "initialize"
-    said = subprocess.run(
-        ["sh", "-c", "curl() { printf '%s\\n' \"$@\"; }\n" + of()["curl"].text],
-        env={"MCP_API_TOKEN": "mcp_x"}, capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    assert "Authorization: Bearer mcp_x" in said
+    assert "Authorization: Bearer mcp_x" in _said(of()["curl"].text, MCP_API_TOKEN="mcp_x")
+
+
+def test_without_api_tokens_curl_asks_first_where_access_tokens_come_from() -> None:
+    snippet = of(api_tokens=False)["curl"]
+    said = _said(snippet.text, ACCESS_TOKEN="eyJ")
+    assert said[:2] == [METADATA, URL]
+    assert "Authorization: Bearer eyJ" in said
+    assert "access token in the variable ACCESS_TOKEN" in snippet.where
+
+
+def _said(commands: str, **environment: str) -> list[str]:
+    """Return what a shell gives curl."""
+    shell = ["sh", "-c", "curl() { printf '%s\\n' \"$@\"; }\n" + commands]
+    return subprocess.run(shell, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 @pytest.mark.parametrize("id", ["python", "python-token"])
@@ -139,4 +151,4 @@ def test_what_makes_no_sense_for_an_address_is_left_out() -> None:
     assert "--allow-http" in plain["mcp-remote"].text
     assert "--allow-http" not in local["mcp-remote"].text + of()["mcp-remote"].text
     assert json.loads(of(slug="3d-models")["vscode"].text)["servers"].keys() == {"mcp-3d-models"}
-    assert not {"curl", "python-token"} & of(api_tokens=False).keys()
+    assert "python-token" not in of(api_tokens=False)
