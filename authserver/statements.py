@@ -1,6 +1,7 @@
-"""What the token endpoint asks the database, in SQL, prepared. The tests hold it against the models.
+"""What the token endpoint asks the database, in SQL. The tests hold it against the models.
 
-On PostgreSQL through psycopg's own cursor, because Django's binds parameters on this side and so prepares nothing.
+On PostgreSQL through psycopg's own cursor, which sends parameters beside the statement. Nothing is prepared: where a
+migration changed a column meanwhile, an old plan would fail in the middle of somebody's transaction.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def _execute(sql: str, parameters: tuple[object, ...]) -> Any:
     connection.ensure_connection()
     raw: Any = connection.connection
     if connection.vendor == "postgresql":
-        return psycopg.Cursor(raw).execute(sql, parameters, prepare=True)
+        return psycopg.Cursor(raw).execute(sql, parameters)
     return raw.execute(_in_sqlite(sql), [*map(as_in_sqlite, parameters)])
 
 
