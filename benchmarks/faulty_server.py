@@ -11,6 +11,8 @@ import asyncio
 import sys
 from typing import Final
 
+import httptools
+
 from tests.chaos.strict_server import Exchange, StrictServer
 
 _JSON: Final = "Content-Type: application/json"
@@ -36,6 +38,12 @@ class FaultyExchange(Exchange):
     """A connection whose answers are spoilt; a token is used only where the answer is good."""
 
     fault = "none"
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except httptools.HttpParserError:  # such as the beginning of TLS
+            self._transport.close()
 
     def on_message_complete(self) -> None:
         if self._path.startswith("/fault/"):
