@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx2
 
+from oauthflow.newest import Newest
 from oauthflow.protocol.errors import FlowError, MalformedResponseError, ResponseTimeoutError, TransportError
 from oauthflow.protocol.secret import Secret
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _LONGEST_ANSWER: Final = 2000
+_FIRST_MODERN: Final = "2026-07-28"
+_OLDER: Final[Newest[str, bool]] = Newest(most=1000)
+"""Addresses of servers that begin with `initialize`: they need not be asked the modern way first each time."""
 
 
 class TokenRefusedError(FlowError):
@@ -90,14 +94,33 @@ async def open_mcp_client(
         if response.status_code in (401, 403):
             noticed.append(TokenRefusedError(response.status_code, response.headers.get("www-authenticate", "")))
 
-    transport = _transport(target, headers=headers, dpop=dpop, notice=notice)
+    def client_of(era: str) -> Client:
+        transport = _transport(target, headers=headers, dpop=dpop, notice=notice)
+        return Client(transport, mode=era, read_timeout_seconds=target.timeout_seconds)
+
     async with AsyncExitStack() as stack:
-        client = Client(transport, read_timeout_seconds=target.timeout_seconds)
         try:
-            await stack.enter_async_context(client)
+            client = await _connected(client_of, target.url, stack=stack, refusals=noticed)
         except Exception as error:
             raise _judged(error, noticed) from error
         yield client
+
+
+async def _connected(
+    client_of: Callable[[str], Client], url: str, *, stack: AsyncExitStack, refusals: Sequence[TokenRefusedError]
+) -> Client:
+    """Connect in the old way where the server was known to need it; find out anew where that surprises. G-15."""
+    if url in _OLDER:
+        try:
+            return await stack.enter_async_context(client_of("legacy"))
+        except Exception:
+            _OLDER.pop(url, None)
+            if refusals:
+                raise
+    client = await stack.enter_async_context(client_of("auto"))
+    if url and client.protocol_version < _FIRST_MODERN:
+        _OLDER[url] = True
+    return client
 
 
 def _transport(

@@ -91,3 +91,19 @@ async def test_an_older_server_is_asked_the_modern_way_first_and_then_its_own(up
     assert methods[:2] == ["server/discover", "initialize"]
     assert methods[-1] == "tools/list"
     assert upstream.seen[-1].header("Mcp-Method") is None
+
+
+@requirement("G-15")
+async def test_what_an_older_server_speaks_is_remembered_until_it_speaks_otherwise(upstream: Upstream) -> None:
+    upstream.behave = _knows(LEGACY)
+    await _tools(upstream)
+    upstream.seen.clear()
+    assert await _tools(upstream) == ["echo"]
+    assert _methods(upstream)[0] == "initialize"
+
+    upstream.behave = _knows(MODERN)
+    upstream.seen.clear()
+    assert await _tools(upstream) == ["echo"]
+    assert _methods(upstream) == ["initialize", "server/discover", "tools/list"]
+    assert await _tools(upstream) == ["echo"]
+    assert _methods(upstream)[3:] == ["server/discover", "tools/list"]
