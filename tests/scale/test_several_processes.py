@@ -85,20 +85,24 @@ def _ask_while_redis_is_away(site: Site, token: str, connection: str) -> list[in
 
 
 @fault("F05")
-def test_a_paused_redis_degrades_and_hinders_nobody(site: Site) -> None:
+def test_a_paused_redis_degrades_and_hinders_nobody_and_what_is_due_is_renewed(site: Site) -> None:
     token, (connection,) = site.seed("paused")
-    site.redis.pause()
-    try:
-        assert set(_ask_while_redis_is_away(site, token, connection)) == {200}
-        for web in site.webs:
-            ready = ask(f"{web}/readyz")
-            assert (ready.status, ready.body["status"]) == (200, "degraded")
-            needed = ("database", "migrations", "keys")
-            assert ready.body["parts"] | {"beat": ""} == {
-                **dict.fromkeys(needed, "ok"), "cache": "degraded", "broker": "degraded", "beat": "",
-            }  # fmt: skip
-    finally:
-        site.redis.go_on()
+    with site.role("worker", "soon-by-itself", DJANGO_SETTINGS_MODULE="tests.scale.impatient"):
+        eventually(lambda: "ready" in site.logs["soon-by-itself"].read_text(), seconds=30)
+        site.redis.pause()
+        try:
+            site.seed("due-without-redis", due=True)
+            eventually(lambda: site.upstream.seen["refresh-due-without-redis-0"] == 1, seconds=10)
+            assert set(_ask_while_redis_is_away(site, token, connection)) == {200}
+            for web in site.webs:
+                ready = ask(f"{web}/readyz")
+                assert (ready.status, ready.body["status"]) == (200, "degraded")
+                needed = ("database", "migrations", "keys")
+                assert ready.body["parts"] | {"beat": ""} == {
+                    **dict.fromkeys(needed, "ok"), "cache": "degraded", "broker": "degraded", "beat": "",
+                }  # fmt: skip
+        finally:
+            site.redis.go_on()
     for web in site.webs:
         eventually(lambda web=web: _broker_and_cache(web) == {"ok"}, seconds=10)
     _workers_take_messages(site, seconds=10)
