@@ -18,6 +18,7 @@ from oauthflow.protocol.secret import Secret
 from .asynchronous import guarded_http_client
 from .bound_token import BoundToken
 from .mcp_target import McpTarget
+from .result_types import with_result_types
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -95,7 +96,7 @@ async def open_mcp_client(
             noticed.append(TokenRefusedError(response.status_code, response.headers.get("www-authenticate", "")))
 
     def client_of(era: str) -> Client:
-        transport = _transport(target, headers=headers, dpop=dpop, notice=notice)
+        transport = with_result_types(_transport(target, headers=headers, dpop=dpop, notice=notice))
         return Client(transport, mode=era, read_timeout_seconds=target.timeout_seconds)
 
     async with AsyncExitStack() as stack:

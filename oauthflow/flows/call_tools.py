@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,10 +18,12 @@ from .request_headers import PreparedRequest, prepare_request
 
 if TYPE_CHECKING:
     from mcp import Client
+    from mcp.types import CallToolResult, Tool
 
 Result = TypeVar("Result")
 
 _MOST_PAGES = 50
+_FIRST_WITH_HEADERS = "2026-07-28"
 
 
 class ScopeRequiredError(AuthorizationRequiredError):
@@ -41,15 +43,7 @@ def list_tools(connection: Connection, *, now: datetime) -> list[dict[str, Any]]
     """
 
     async def operation(client: Client) -> list[dict[str, Any]]:
-        tools: list[dict[str, Any]] = []
-        cursor: str | None = None
-        for _ in range(_MOST_PAGES):
-            page = await client.list_tools(cursor=cursor)
-            tools += [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in page.tools]
-            cursor = page.next_cursor
-            if not cursor:
-                break
-        return tools
+        return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) async for tool in _listed(client)]
 
     try:
         return _run(connection, operation, now=now)
@@ -64,13 +58,38 @@ def call_tool(connection: Connection, *, name: str, arguments: dict[str, Any], n
     """
 
     async def operation(client: Client) -> dict[str, Any]:
-        result = await client.call_tool(name, arguments)
+        result = await called(client, name, arguments)
         return result.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     try:
         return _run(connection, operation, now=now)
     except McpRefusedError as error:
         return {"content": [{"type": "text", "text": error.answer}], "isError": True}
+
+
+async def called(client: Client, name: str, arguments: dict[str, Any]) -> CallToolResult:
+    """Call one tool; at servers of 2026-07-28 with the headers that its description asks for.
+
+    The SDK would list the tools after the call, to check its result.
+
+    Spec: MCP 2026-07-28, transports, custom headers from tool parameters. G-25.
+    """
+    if client.protocol_version >= _FIRST_WITH_HEADERS:
+        async for tool in _listed(client):
+            if tool.name == name:
+                break
+    return await client.call_tool(name, arguments)
+
+
+async def _listed(client: Client) -> AsyncIterator[Tool]:
+    cursor: str | None = None
+    for _ in range(_MOST_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        for tool in page.tools:
+            yield tool
+        cursor = page.next_cursor
+        if not cursor:
+            return
 
 
 def _run(connection: Connection, operation: Callable[[Client], Awaitable[Result]], *, now: datetime) -> Result:

@@ -26,6 +26,8 @@ from tests.requirements import requirement
 class FakeSdk:
     """Stands where the official SDK would connect: remembers what it was given, answers or refuses in turn."""
 
+    protocol_version = "2025-11-25"
+
     def __init__(self) -> None:
         self.opened: list[tuple[str, dict[str, str]]] = []
         self.refusals: list[FlowError] = []
