@@ -157,7 +157,8 @@ class Forwarding:
             await relay.events(headers, edit=call.edit, only_with=call.edits_only_with)
         elif kind is Kind.DOCUMENT:
             under_way.deadline = self._watch.now + self._limits.answer_seconds
-            await relay.document(headers, edit=call.edit, only_with=call.edits_only_with)
+            edit = call.edit if answer.status < 300 else None  # from a refusal clients tell the era. G-09
+            await relay.document(headers, edit=edit, only_with=call.edits_only_with)
         elif kind is Kind.NOTHING:
             await call.exchange.whole(answer.status, headers, b"")
         else:

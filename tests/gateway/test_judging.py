@@ -87,6 +87,22 @@ async def test_without_a_policy_a_list_passes_to_the_byte(front: Front) -> None:
     assert (await front.ask(modern_call(method="tools/list"), LIST)).body == _list()
 
 
+@requirement("G-09")
+@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("body", [b"Not Found", b'{"error": ', b"[" * 100 + b"]" * 100, b'{"b":1, "a":2}'])
+async def test_a_refusal_of_a_list_passes_to_the_byte_even_if_nobody_can_read_it(
+    front: Front, status: int, body: bytes
+) -> None:
+    front.upstream.behave = answers(body, status=status)
+    for front.policy in (Policy(), ONLY_READ):
+        for sent, headers in (
+            (modern_call(method="tools/list"), LIST),
+            (legacy_call(method="tools/list"), LEGACY),
+        ):
+            answer = await front.ask(sent, headers)
+            assert (answer.status, answer.body) == (status, body)
+
+
 async def test_over_the_limit_is_429_with_a_time_to_come_back(front: Front) -> None:
     front.policy = Policy(limits=Limits(calls_per_minute=2))
     got = [await front.ask(modern_call(number), MODERN) for number in range(3)]
