@@ -1,8 +1,8 @@
 """Sessions of servers up to revision 2025-11-25: which is whose. The modern revision has none.
 
 A client never sees the server's own id. It gets one that nobody can guess and that is good for the same person,
-program, server and grant only; to everybody else it is as unknown as one that never was. The table is the truth; what
-was used lately is kept in this process as well.
+program, server and grant only, or credential of the server where nobody has a grant; to everybody else it is as unknown
+as one that never was. The table is the truth; what was used lately is kept in this process as well.
 
 Spec: MCP 2025-11-25, transports, session management; security best practices, session hijacking. G-12 to G-14; A6 G08.
 """
@@ -130,7 +130,8 @@ def _hash(session_id: bytes) -> str:
 
 def _holder(caller: Caller, target: Target) -> str:
     """Everything that a session is bound to; a new sign-in after a disconnect, or another account, is another grant."""
-    bound_to = (caller.user_id, caller.subject, caller.client_id, target.server.id, target.connection_id, target.grant)
+    there = (target.server.id, target.server.url, target.connection_id, target.grant)
+    bound_to = (caller.user_id, caller.subject, caller.client_id, *there)
     return hashlib.sha256(repr(bound_to).encode()).hexdigest()
 
 

@@ -96,7 +96,7 @@ class _Found:
     def as_target(self, credentials: Credentials) -> Target:
         stored = self.stored.grant
         if not self.server.is_oauth or stored is None:
-            return Target(self.server, credentials, label=self.label)
+            return Target(self.server, credentials, label=self.label, grant=self.server.own_grant)
         connection_id, name = self.stored.connection_id, self.stored.grant_name
         return Target(self.server, credentials, connection_id, stored.generation, self.label, name)
 

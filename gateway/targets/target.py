@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.utils.crypto import salted_hmac
+
 from connections.models import McpServer
 from oauthflow.egress.proofs import note_nonce, proof_for
 from oauthflow.hot_path.questions import as_uuid
@@ -25,6 +27,7 @@ class ServerRow:
         version: Another number after each change of what stands here; known to this process only.
         credentials: Of a server that does not use OAuth; None where they do not open, and for OAuth.
         trust_version: Of its `gateway.models.InboundTrust`; empty where it takes our tokens only.
+        own_grant: Another text after its own credential was replaced, the same in all processes; empty for OAuth.
     """
 
     id: UUID
@@ -40,6 +43,7 @@ class ServerRow:
     version: int
     credentials: Credentials | None = field(repr=False)
     trust_version: str = ""
+    own_grant: str = field(default="", repr=False)
 
     @property
     def is_oauth(self) -> bool:
@@ -63,7 +67,8 @@ class Target:
         generation: Of the token.
         label: Which of several connections was asked for; empty: whichever.
         connection: Its id as text; empty: none.
-        grant: Another text after a disconnect, and for another account there; the same when the token is renewed.
+        grant: Another text after a disconnect, for another account there, and after the server's own credential was
+            replaced; the same when the token is renewed.
     """
 
     server: ServerRow
@@ -115,6 +120,7 @@ class Target:
 
 def server_row(stored: StoredServer) -> ServerRow:
     """Return a stored server with Python's types."""
+    credentials = _own_credentials(stored)
     return ServerRow(
         id=as_uuid(stored.id),
         slug=stored.slug,
@@ -127,9 +133,15 @@ def server_row(stored: StoredServer) -> ServerRow:
         grant_type=stored.grant_type,
         timeout_seconds=stored.request_timeout_seconds,
         version=hash(stored),
-        credentials=_own_credentials(stored),
+        credentials=credentials,
         trust_version=stored.trust_version.replace("-", ""),  # PostgreSQL writes it with hyphens
+        own_grant=_grant_of(credentials) if credentials is not None else "",
     )
+
+
+def _grant_of(credentials: Credentials) -> str:
+    """Name what an administrator entered. With a key, so that whoever reads the name cannot try out what it was."""
+    return salted_hmac("gateway.own_grant", repr(credentials.headers), algorithm="sha256").hexdigest()
 
 
 def _own_credentials(stored: StoredServer) -> Credentials | None:

@@ -15,6 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from connections.models import McpServer
 from gateway.callers.caller import Caller
 from gateway.conf import GatewayConfiguration
 from gateway.models import LegacySession
@@ -23,6 +24,7 @@ from gateway.sessions.bound import Sessions
 from gateway.targets.find import Target
 from gateway.tasks import forget_idle_sessions
 from oauthflow.hot_path.threads import Threads
+from oauthflow.protocol.secret import Secret
 from tests.fakes.world import World
 from tests.requirements import requirement
 
@@ -131,10 +133,50 @@ def test_it_is_unknown_at_other_servers_and_after_a_new_grant(
     session_id = process.bind(caller_of(alice), target)
     for elsewhere in (
         replace(target, server=replace(target.server, id=uuid4())), replace(target, connection_id=uuid4()),
+        replace(target, server=replace(target.server, url="https://elsewhere.example/mcp")),
         replace(target, connection_id=None), replace(target, grant="second"),
     ):  # fmt: skip
         for one in (process, Process(loop)):
             assert one.find(session_id, caller_of(alice), elsewhere) is None
+
+
+@requirement("G-13")
+@pytest.mark.parametrize("change", ["credential", "header", "address", "name"])
+def test_with_a_credential_for_everybody_it_ends_with_that_or_with_the_address(
+    process: Process, loop: asyncio.Runner, alice: User, change: str
+) -> None:
+    server = McpServer(
+        slug="notes", name="Notes", url="https://a.example/mcp", auth_type="header", header_name="X-Key",
+        gateway_enabled=True,
+    )  # fmt: skip
+    server.static_credential_sealed = Secret("first")
+    server.save()
+    session_id = process.bind(caller_of(alice), target_of(play(find(alice))[0]))
+    assert Process(loop).find(session_id, caller_of(alice), target_of(play(find(alice))[0])) == UPSTREAM
+    if change == "credential":
+        server.static_credential_sealed = Secret("second")
+    columns = {"header": {"header_name": "X-Other"}, "address": {"url": "https://b.example/mcp"}, "name": {"name": "N"}}
+    for column, value in columns.get(change, {}).items():
+        setattr(server, column, value)
+    server.save()
+    changed = target_of(play(find(alice))[0])
+    for one in (process, Process(loop)):
+        assert one.find(session_id, caller_of(alice), changed) == (UPSTREAM if change == "name" else None)
+
+
+def test_a_credential_that_is_sealed_anew_ends_none(process: Process, loop: asyncio.Runner, alice: User) -> None:
+    server = McpServer(
+        slug="notes", name="Notes", url="https://a.example/mcp", auth_type="bearer", gateway_enabled=True
+    )
+    grants = []
+    for _ in range(2):
+        server.static_credential_sealed = Secret("same")
+        server.save()
+        target = target_of(play(find(alice))[0])
+        grants.append((server.static_credential_sealed.ciphertext, target.grant))
+    assert grants[0][0] != grants[1][0]
+    assert grants[0][1] == grants[1][1]
+    assert "same" not in target.grant
 
 
 @pytest.mark.parametrize("session_id", [b"", b"1", b"a" * 43, b"a" * 44, b"\xff" * 43, b"a" * 42 + b"\n"])

@@ -176,9 +176,15 @@ def test_a_changed_credential_is_sent_by_the_next_call(bob: User) -> None:
         server.static_credential_sealed = Secret("new")
         server.save()
 
-    first, second = play(find(bob), do(change), find(bob))
+    held: list[bool] = []
+
+    async def still_held(targets: Targets, before: list[Found]) -> None:
+        held.append(await targets.holds(target_of(before[0]), caller=caller(bob)))
+
+    first, second = play(find(bob), still_held, do(change), still_held, find(bob))
     assert [sent(first), sent(second)] == [{"Authorization": "Bearer old"}, {"Authorization": "Bearer new"}]
     assert target_of(first).server.version != target_of(second).server.version
+    assert held == [True, False]
 
 
 def _shared(stage: Stage, administrator: User, **columns: Any) -> Connection:
