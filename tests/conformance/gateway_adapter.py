@@ -12,6 +12,7 @@ import re
 import sys
 from typing import Any
 
+import unattended
 from adapter import SCENARIO, SITE, McpCalls, Product
 from consent import ScriptedPerson
 
@@ -21,9 +22,11 @@ _MOST_LINKS = 4
 def main() -> int:
     url, version = sys.argv[-1], os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2025-11-25")
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
-    client = {name: context[name] for name in ("client_id", "client_secret") if name in context}
     product = Product()
-    slug = product.configure(url, gateway_enabled=True, **client)
+    settings, identity = unattended.settings_for(SCENARIO, context, product.configure)
+    slug = product.configure(url, gateway_enabled=True, **settings)
+    if identity:
+        product.connection(slug, **identity)
     person = ScriptedPerson(SITE, product.browser)
     token = person.token(f"{SITE}/mcp/{slug}", client_id=os.environ["ADAPTER_CLIENT"])
     calls = McpCalls(f"{SITE}/mcp/{slug}", version)

@@ -27,7 +27,7 @@ _PARTS = {
     "2026-07-28": ("auth", "draft"), "2025-11-25": ("auth",), "2025-06-18": ("auth",), "2025-03-26": ("backcompat",),
     "extensions": ("extensions",),
 }  # fmt: skip
-THROUGH_GATEWAY = {revision: SCENARIOS[revision] for revision in ("2026-07-28", "2025-11-25")}
+EACH = [(revision, scenario) for revision, names in SCENARIOS.items() for scenario in names]
 
 pytestmark = pytest.mark.conformance
 
@@ -73,10 +73,7 @@ def played(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     return played
 
 
-@pytest.mark.parametrize(
-    ("revision", "scenario"),
-    [(revision, scenario) for revision, names in SCENARIOS.items() for scenario in names],
-)
+@pytest.mark.parametrize(("revision", "scenario"), EACH)
 def test_the_product_passes_the_scenario(played: Scenarios, revision: str, scenario: str) -> None:
     found = played("adapter.py", revision)[scenario]
     _require_pass(found)
@@ -84,10 +81,7 @@ def test_the_product_passes_the_scenario(played: Scenarios, revision: str, scena
         assert USED in found.said  # the tools, through the product as well
 
 
-@pytest.mark.parametrize(
-    ("revision", "scenario"),
-    [(revision, scenario) for revision, names in THROUGH_GATEWAY.items() for scenario in names],
-)
+@pytest.mark.parametrize(("revision", "scenario"), EACH)
 def test_the_product_passes_the_scenario_through_its_gateway(played: Scenarios, revision: str, scenario: str) -> None:
     _require_pass(played("gateway_adapter.py", revision)[scenario])
 
