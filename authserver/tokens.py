@@ -134,10 +134,16 @@ async def arevoked() -> Revoked:
     return await REVOKED.aread()
 
 
-async def averify(token: str, *, audience: str) -> VerifiedToken:
-    """`verify` in an event loop; arguments and errors are the same."""
+async def averify(token: str, *, audience: str, at: float | None = None) -> VerifiedToken:
+    """`verify` in an event loop; errors are the same.
+
+    Args:
+        token: See there.
+        audience: See there.
+        at: Unix second at which it must not have expired; None: now. What was revoked since is bad all the same.
+    """
     revoked, digest = await REVOKED.aread(), _digest(token)
-    verify = partial(_CACHE.verify, token, digest, audience=audience, revoked=revoked)
+    verify = partial(_CACHE.verify, token, digest, audience=audience, revoked=revoked, at=at)
     return verify() if _CACHE.holds(digest) else await in_thread(verify)
 
 
@@ -147,7 +153,7 @@ def read_signed(token: str) -> VerifiedToken:
     Raises:
         InvalidTokenError: Malformed, not ours, or expired.
     """
-    return _verified(token)
+    return _verified(token, now=time.time())
 
 
 class VerifiedTokens:
@@ -164,12 +170,14 @@ class VerifiedTokens:
         """Check every signature again."""
         self._kept.clear()
 
-    def verify(self, token: str, digest: bytes, *, audience: str, revoked: Revoked) -> VerifiedToken:
-        """See `authserver.tokens.verify`; `digest` is that of the token."""
-        verified = self._kept.get(digest)
+    def verify(
+        self, token: str, digest: bytes, *, audience: str, revoked: Revoked, at: float | None = None
+    ) -> VerifiedToken:
+        """See `authserver.tokens.averify`; `digest` is that of the token."""
+        verified, now = self._kept.get(digest), time.time() if at is None else at
         if verified is None:
-            verified = self._kept[digest] = _verified(token)
-        elif time.time() >= verified.expires_at + _CLOCK_SKEW_SECONDS:
+            verified = self._kept[digest] = _verified(token, now=now)
+        elif now >= verified.expires_at + _CLOCK_SKEW_SECONDS:
             self._kept.pop(digest, None)
             raise InvalidTokenError("The access token has expired.")
         if verified.audience != audience:
@@ -186,9 +194,9 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _verified(token: str) -> VerifiedToken:
+def _verified(token: str, *, now: float) -> VerifiedToken:
     claims = _signed_claims(token)
-    _check_times(claims, now=time.time())
+    _check_times(claims, now=now)
     if claims["iss"] != issuer():
         raise InvalidTokenError("The access token is not ours.", detail="iss")
     subject, client_id = claims["sub"], claims["client_id"]

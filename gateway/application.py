@@ -29,6 +29,7 @@ from .endpoint.origins import METHODS, allowing, preflight_answer, require_host
 from .endpoint.paths import Endpoint, read_path
 from .forwarding.forward import Call, Forwarding
 from .forwarding.headers import Headers, KnownHeaders
+from .forwarding.missing_answers import missing_answers
 from .messages import Era, Message, RefusedMessageError, check_headers_without_body, error_body, read_message
 from .person_needed.answer import Asking, answer_needs_person, opens_links
 from .person_needed.request_state import Bound, brings_state, may_ask, redeemed, wrapping
@@ -42,6 +43,7 @@ from .targets.find import TARGETS, NeedsPersonError, NotServedError, ServerRow, 
 
 _METHODS: Final = frozenset({"POST", "GET", "DELETE"})
 _STATE: Final = b'"requestState"'
+_NOT_NOW: Final = "The gateway cannot do this at the moment."
 _log = structlog.get_logger(__name__)
 
 
@@ -99,7 +101,7 @@ class Gateway:
     def end_streams(self) -> None:
         """Let all streams end, because the process is about to stop."""
         for stream in self._watch.streams():
-            stream.stop(EndedHereError("the site stops"))
+            stream.stop(EndedHereError("the site stops", _NOT_NOW))
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         started = time.monotonic()
@@ -113,14 +115,11 @@ class Gateway:
             await _tell(exchange, FailedError(404, "There is no such server."))
         except FailedError as error:
             await _tell(exchange, error)
-        except ClientGoneError:
+        except (ClientGoneError, StreamEndedError):
             pass
-        except StreamEndedError as error:
-            _log.info("a stream was ended", outcome=str(error))
-            await exchange.finish()
         except Exception:
             _log.exception("a call failed")
-            await _tell(exchange, FailedError(503, "The gateway cannot do this at the moment."))
+            await _tell(exchange, FailedError(503, _NOT_NOW))
         self._answered(exchange.method, exchange.status, time.monotonic() - started)
 
     async def _answer(self, exchange: Exchange, endpoint: Endpoint | None) -> None:
@@ -192,16 +191,33 @@ class Gateway:
 
     async def _forward(self, call: Call, policy: Policy) -> None:
         """Forward it, where there is a place for it, while the client waits."""
-        with (
-            self._place_of(call, policy),
-            self._watch.over(
-                call.exchange,
-                seconds=call.target.server.timeout_seconds,
-                is_left_to_finish=call.outlives_client,
-                still_may=partial(_still_may, call),
-            ) as under_way,
-        ):
-            await self._forwarding.forward(call, under_way)
+        try:
+            with (
+                self._place_of(call, policy),
+                self._watch.over(
+                    call.exchange,
+                    seconds=call.target.server.timeout_seconds,
+                    is_left_to_finish=call.outlives_client,
+                    still_may=partial(self._still_may, call, policy),
+                ) as under_way,
+            ):
+                await self._forwarding.forward(call, under_way)
+        except StreamEndedError as error:
+            _log.info("a stream was ended", outcome=str(error))
+            await call.exchange.finish(missing_answers(call.message, call.exchange.seen, words=error.message))
+            raise
+
+    async def _still_may(self, call: Call, policy: Policy) -> bool:
+        """Ask all of it anew, as a new call would; but what answers a call may outlive the token it came with. G-24.
+
+        A GET stream was opened with the policy of that moment, and shows the tools of it. The client opens another one.
+        """
+        caller, target, at = call.caller, call.target, time.time()
+        if caller.expires_at is not None and not call.stays_open:
+            at = min(at, caller.expires_at - 1)
+        if call.exchange.method == "GET" and await self._judging.policy_for(target.server, caller=caller) != policy:
+            return False
+        return await caller.is_still_good(at) and await holds(target, caller=caller)
 
     def _place_of(self, call: Call, policy: Policy) -> AbstractContextManager[None]:
         user_id = call.caller.user_id
@@ -220,11 +236,6 @@ def _both(one: AbstractContextManager[None], other: AbstractContextManager[None]
 def _require_meant_for_us(headers: Headers) -> None:
     headers.require_clear()
     require_host(headers)
-
-
-async def _still_may(call: Call) -> bool:
-    """Ask all of it anew, as a new call would."""
-    return await call.caller.is_still_good() and await holds(call.target, caller=call.caller)
 
 
 async def _tell(exchange: Exchange, error: FailedError) -> None:

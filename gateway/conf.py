@@ -19,7 +19,7 @@ class GatewayConfiguration:
 
     Attributes:
         message_bytes: Of a client's message. MCP messages are small; files come back as results. G10.
-        answer_bytes: Of a server's JSON answer. G16.
+        answer_bytes: Of a server's answer, as JSON or as events; of a stream that stays open, each event. G13, G16.
         edited_bytes: Of a JSON answer or event that has to be read here: a list of tools, a server's `requestState`.
         answer_seconds: How long a whole JSON answer may take. G16.
         event_line_bytes: Of one line in a server's event stream. G13.
@@ -29,7 +29,8 @@ class GatewayConfiguration:
         calls: The same in each process.
         heartbeat_seconds: After how long a quiet stream says that it is there. G13.
         idle_seconds: How long the answer to a call may be quiet. Streams that stay open by nature may always be. G-18.
-        stream_seconds: How long any stream may live; never past the end of the access token. G13, G-24.
+        stream_seconds: How long any stream may live, and one that stays open never past the end of the access token.
+            What answers a call has `answer_seconds` at least. G13, G-24.
         reading_seconds: How long a client may leave what we sent unread.
         session_idle_seconds: How long a session of the older revisions is kept that nobody uses. G-12.
         sessions_of_a_user: How many of them somebody may have; of more, the least recently used ends.

@@ -23,18 +23,19 @@ _USE_IS_OLD_AFTER: Final = timedelta(minutes=1)
 _noting: Final[set[asyncio.Task[None]]] = set()
 
 
-async def caller_of_api_token(token: str, *, is_still_good: StillGood) -> Caller:
+async def caller_of_api_token(token: str, *, is_still_good: StillGood, at: float) -> Caller:
     """Return whose token it is, as the database has it at this moment.
 
     Args:
         token: Begins as ours do.
         is_still_good: For `Caller`.
+        at: Unix second at which it must not have expired.
 
     Raises:
         InvalidTokenError: Unknown, revoked or expired, or of somebody who is not active.
         InsufficientScopeError: It is not for calling tools.
     """
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(at, UTC)
     found = await TARGETS.ask(API_TOKEN, hash_api_token(token), now, now - _USE_IS_OLD_AFTER)
     if found is None:
         raise InvalidTokenError("The API token is not known here, or not good any more.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-StillGood = Callable[[], Awaitable[bool]]
+StillGood = Callable[[float], Awaitable[bool]]
+"""Takes the Unix second at which the credential must not have expired: now, or earlier for what may outlive it."""
 
 
 @dataclass(frozen=True, slots=True)

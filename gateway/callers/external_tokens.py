@@ -11,7 +11,7 @@ from typing import Final
 from gateway.endpoint.challenges import InvalidTokenError
 from oauthflow.newest import Newest
 
-from .claims import ExternalToken
+from .claims import CLOCK_SKEW_SECONDS, ExternalToken
 from .introspected_token import introspect, read_introspection
 from .issuer_keys import KEYS
 from .issuer_requests import REQUESTS
@@ -48,12 +48,13 @@ class ExternalTokens:
         self._good: Newest[_Place, _Known] = Newest(most=size)
         self._refused: Newest[_Place, _Known] = Newest(most=size)
 
-    async def read(self, token: str, *, trust: Trust) -> ExternalToken:
+    async def read(self, token: str, *, trust: Trust, at: float) -> ExternalToken:
         """Return what a good token says.
 
         Args:
             token: As it was presented.
             trust: Of the server that is called, with an issuer that is not this site.
+            at: Unix second at which it must not have expired.
 
         Raises:
             InvalidTokenError: It is not good here.
@@ -61,13 +62,12 @@ class ExternalTokens:
         """
         place = (trust.version, trust.audience, hashlib.sha256(token.encode("ascii")).digest())
         known = self._good.get(place) or self._refused.get(place)
-        if known is None or not _holds(known, trust=trust):
-            known = await (_verified if trust.kind == Kind.ISSUER else _asked)(token, trust=trust)
+        if known is None or not _holds(known, trust=trust, at=at):
+            known = await (_verified if trust.kind == Kind.ISSUER else _asked)(token, trust=trust, at=at)
             self._keep(place, known)
         if known.token is None:
             raise InvalidTokenError(_NOT_ACTIVE)
-        if has_ended(known.token, now=time.time()):
-            self._good.pop(place, None)
+        if has_ended(known.token, now=at):
             raise InvalidTokenError("The access token has expired.")
         return known.token
 
@@ -77,6 +77,8 @@ class ExternalTokens:
         self._refused.clear()
 
     def _keep(self, place: _Place, known: _Known) -> None:
+        if known.token is None and _expired_at(self._good.get(place)) is not None:
+            return  # that it is not active is no news, and ends no answer that may outlive it
         kept, other = (self._refused, self._good) if known.token is None else (self._good, self._refused)
         other.pop(place, None)
         kept[place] = known
@@ -85,23 +87,32 @@ class ExternalTokens:
 EXTERNAL_TOKENS: Final = ExternalTokens()
 
 
-def _holds(known: _Known, *, trust: Trust) -> bool:
+def _expired_at(known: _Known | None) -> float | None:
+    ends_at = known.token.expires_at if known is not None and known.token is not None else None
+    return ends_at if ends_at is not None and time.time() >= ends_at else None
+
+
+def _holds(known: _Known, *, trust: Trust, at: float) -> bool:
     if known.keys_of is not None:
         return known.keys_of == KEYS.moment(issuer=trust.issuer, jwks_uri=trust.jwks_uri)
-    return time.monotonic() < known.until
+    if time.monotonic() < known.until:
+        return True
+    # An issuer that is asked about a token that has expired says no more than that it is not active.
+    expired_at = _expired_at(known) if trust.kind == Kind.INTROSPECTION else None
+    return expired_at is not None and not expired_at <= at < expired_at + CLOCK_SKEW_SECONDS
 
 
-async def _verified(token: str, *, trust: Trust) -> _Known:
+async def _verified(token: str, *, trust: Trust, at: float) -> _Known:
     rules = SignatureRules(trust.issuer, trust.audience, trust.algorithms, trust.accept_plain_jwt)
     kid, algorithm = signed_key_id(token, rules=rules)
     key = await KEYS.find(kid, algorithm, issuer=trust.issuer, jwks_uri=trust.jwks_uri)
-    found = read_signed_token(token, key=key, rules=rules, now=time.time())
+    found = read_signed_token(token, key=key, rules=rules, now=at)
     # Where the keys are not fresh, because the issuer does not answer, nothing is kept.
     moment = KEYS.moment(issuer=trust.issuer, jwks_uri=trust.jwks_uri)
     return _Known(found, keys_of=moment, until=float("-inf"))
 
 
-async def _asked(token: str, *, trust: Trust) -> _Known:
+async def _asked(token: str, *, trust: Trust, at: float) -> _Known:
     question = partial(
         introspect,
         token,
@@ -113,5 +124,5 @@ async def _asked(token: str, *, trust: Trust) -> _Known:
     answer = await REQUESTS.ask(trust.issuer, (trust.version, token), question)
     if answer["active"] is not True:
         return _Known(None, until=asked_at + min(trust.cache_seconds, _LONGEST_REFUSAL_SECONDS))
-    found = read_introspection(answer, issuer=trust.issuer, audience=trust.audience, now=time.time())
+    found = read_introspection(answer, issuer=trust.issuer, audience=trust.audience, now=at)
     return _Known(found, until=asked_at + trust.cache_seconds)

@@ -65,7 +65,8 @@ async def identify(headers: Headers, *, server: ServerRow) -> Caller:
     trust = await trust_of(server)
     try:
         token = bearer_token(headers.get_all(b"authorization"))
-        caller = await _caller(token, trust=trust, is_still_good=partial(_is_still_good, token, server.slug))
+        still_good = partial(_is_still_good, token, server.slug)
+        caller = await _caller(token, trust=trust, is_still_good=still_good, at=time.time())
     except ChallengeError as error:
         error.scopes = error.scopes or trust.needed
         raise
@@ -78,20 +79,20 @@ def _digest(headers: Headers) -> bytes:
     return hashlib.sha256(b"\n".join(headers.get_all(b"authorization"))).digest()
 
 
-async def _caller(token: str, *, trust: Trust, is_still_good: StillGood) -> Caller:
+async def _caller(token: str, *, trust: Trust, is_still_good: StillGood, at: float) -> Caller:
     # Ours never leaves: an issuer that is asked about tokens would get to know it.
     if token.startswith(PREFIX):
         if not trust.allow_api_tokens:
             raise InvalidTokenError("This server takes no API tokens.")
-        return await caller_of_api_token(token, is_still_good=is_still_good)
+        return await caller_of_api_token(token, is_still_good=is_still_good, at=at)
     if trust.is_external:
-        return await _caller_of_others(token, trust=trust, is_still_good=is_still_good)
-    return await _caller_of_ours(token, trust=trust, is_still_good=is_still_good)
+        return await _caller_of_others(token, trust=trust, is_still_good=is_still_good, at=at)
+    return await _caller_of_ours(token, trust=trust, is_still_good=is_still_good, at=at)
 
 
-async def _caller_of_ours(token: str, *, trust: Trust, is_still_good: StillGood) -> Caller:
+async def _caller_of_ours(token: str, *, trust: Trust, is_still_good: StillGood, at: float) -> Caller:
     try:
-        found = await tokens.averify(token, audience=trust.audience)
+        found = await tokens.averify(token, audience=trust.audience, at=at)
     except tokens.InvalidTokenError as error:
         raise InvalidTokenError(error.description) from None
     if found.user_id is None:
@@ -100,8 +101,8 @@ async def _caller_of_ours(token: str, *, trust: Trust, is_still_good: StillGood)
     return Caller(found.user_id, found.subject, found.client_id, found.scopes, found.expires_at, is_still_good)
 
 
-async def _caller_of_others(token: str, *, trust: Trust, is_still_good: StillGood) -> Caller:
-    found = await EXTERNAL_TOKENS.read(token, trust=trust)
+async def _caller_of_others(token: str, *, trust: Trust, is_still_good: StillGood, at: float) -> Caller:
+    found = await EXTERNAL_TOKENS.read(token, trust=trust, at=at)
     user_id = await person_of(found, trust=trust)
     if user_id is None:
         raise InvalidTokenError(_NOBODY)
@@ -116,13 +117,14 @@ def _require_scope(held: frozenset[str], *, trust: Trust) -> None:
         raise InsufficientScopeError("The access token lacks a scope that this call needs.", scopes=trust.needed)
 
 
-async def _is_still_good(token: str, slug: str) -> bool:
+async def _is_still_good(token: str, slug: str, at: float) -> bool:
     """Ask all of it anew, as a new call would; what nobody can say ends a stream as well. G14, G-24."""
     server = await find_server(slug)
     if server is None:
         return False
     try:
-        caller = await _caller(token, trust=await trust_of(server), is_still_good=partial(_is_still_good, token, slug))
+        still_good = partial(_is_still_good, token, slug)
+        caller = await _caller(token, trust=await trust_of(server), is_still_good=still_good, at=at)
     except (ChallengeError, FailedError):
         return False
     return await TARGETS.ask(RIGHT, server.id, caller.user_id) is not None

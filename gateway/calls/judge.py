@@ -74,7 +74,7 @@ class Judging:
         """
         calls = begin_calls(message, server=server, caller=caller, policy=policy, correlation_id=correlation_id())
         if calls:
-            exchange.seen = calls[0].answer.feed
+            exchange.seen = calls[0].answer
         return _Noted(calls, exchange, self._recorder)
 
     async def admit(

@@ -33,6 +33,10 @@ class AnswerEnd:
         while self._size - len(self._chunks[0]) >= _KEPT_BYTES:
             self._size -= len(self._chunks.pop(0))
 
+    def kept(self) -> tuple[bytes, bool]:
+        """Return the end, and whether anything was before it."""
+        return b"".join(self._chunks), self._size < self.bytes
+
     def outcome(self, *, status: int) -> tuple[Outcome, int]:
         """Return how it ended, and the code of the JSON-RPC error, 0 without one.
 

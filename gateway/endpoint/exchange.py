@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oauthflow.egress.relay_client import RawHeader
 
 from ..forwarding.headers import Headers, KnownHeaders
 from .answers import CLOSE, Answer, FailedError
+
+if TYPE_CHECKING:
+    from ..calls.outcome import AnswerEnd
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -30,7 +33,7 @@ class Exchange:
         request_id: That the client gave it; None: none.
         message_id: Of the JSON-RPC request, once that is known. G-10.
         added: Headers that every answer gets; a part of the flow may add to them before the answer begins.
-        seen: Gets every part of the answer's body, where somebody wants to know how it ends.
+        seen: Keeps the end of the answer's body, where there are requests that it answers.
         status: Of the answer; 0 before it has begun.
         sent_bytes: Of its body, so far.
         is_whole: Whether the answer has come to its end.
@@ -75,7 +78,7 @@ class Exchange:
         self.message_id: str | int | None = None
         self.added = list(added)
         self.receive, self._send = receive, send
-        self.seen: Callable[[bytes], None] | None = None
+        self.seen: AnswerEnd | None = None
         self.status, self.sent_bytes, self.is_whole = 0, 0, False
 
     async def body(self, *, most: int) -> bytes:
@@ -92,9 +95,9 @@ class Exchange:
             if message["type"] != "http.request":
                 raise ClientGoneError
             read += message.get("body", b"")
-            if not message.get("more_body"):
-                return read
             length = len(read)
+            if length <= most and not message.get("more_body"):
+                return read
         raise FailedError(400, f"The message is longer than {most} bytes.", headers=(CLOSE,))
 
     async def answer(self, answer: Answer) -> None:
@@ -126,4 +129,4 @@ class Exchange:
     def _note(self, data: bytes) -> None:
         self.sent_bytes += len(data)
         if self.seen is not None:
-            self.seen(data)
+            self.seen.feed(data)

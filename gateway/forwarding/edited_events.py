@@ -6,7 +6,7 @@ Spec: WHATWG HTML §9.2.5, §9.2.6. G-18.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -18,6 +18,7 @@ Edit = Callable[[bytes], bytes | None]
 # Whole ends of lines only: the two bytes of one are no two ends.
 _END_OF_LINE: Final = re.compile(rb"\r\n|\n|\r")
 _END_OF_EVENT: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)+")
+_TWO_ENDS: Final = re.compile(rb"\n\n|\n\r|\r\r")
 _END_BYTES: Final = 3  # the longest without its last byte
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 """Before the first line, where clients pass over it. WHATWG HTML §9.2.5."""
@@ -56,11 +57,6 @@ class EditedEvents:
         self._edit, self._only_with = edit, only_with
         self._held, self._searched = bytearray(), 0
 
-    @property
-    def held_bytes(self) -> int:
-        """How much waits for the rest of its event."""
-        return len(self._held)
-
     def edited(self, piece: bytes) -> bytes:
         """Return the events that are complete now."""
         if not self._held and self._only_with not in piece and piece.endswith(ENDS_OF_EVENT):
@@ -80,10 +76,25 @@ class EditedEvents:
         return self._event(bytes(self._held)) if self._held else b""
 
     def _event(self, event: bytes) -> bytes:
-        lines = [line for line in _END_OF_LINE.split(event.removeprefix(_BYTE_ORDER_MARK)) if line]
-        data = [line.removeprefix(b"data:").removeprefix(b" ") for line in lines if line.startswith(b"data:")]
-        changed = self._edit(b"\n".join(data)) if data else None
+        lines = _lines(event)
+        data = data_of(lines)
+        changed = self._edit(data) if data is not None else None
         if changed is None:
             return event
         kept = [line for line in lines if not line.startswith(b"data:")]
         return b"\n".join((*kept, *(b"data: " + line for line in changed.split(b"\n")), b"", b""))
+
+
+def messages_in(stream: bytes) -> list[bytes | None]:
+    """Return the data of each event that is complete; None for one without any."""
+    return [data_of(_lines(event)) for event in _TWO_ENDS.split(stream)[:-1]]
+
+
+def data_of(lines: Sequence[bytes]) -> bytes | None:
+    """Return the data of an event by its lines; None where it has none."""
+    data = [line.removeprefix(b"data:").removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+    return b"\n".join(data) if data else None
+
+
+def _lines(event: bytes) -> list[bytes]:
+    return [line for line in _END_OF_LINE.split(event.removeprefix(_BYTE_ORDER_MARK)) if line]

@@ -43,7 +43,7 @@ class Call:
         target: Where it goes, with the caller's own credentials there.
         edit: What sees each JSON message of the answer and may change it.
         edits_only_with: Bytes without which it changes no message.
-        answer_bytes: Longest document that may come back; None: as long as the gateway takes it.
+        answer_bytes: Longest answer, or event of a stream that stays open; None: as long as the gateway takes it.
     """
 
     exchange: Exchange
@@ -92,7 +92,7 @@ class Forwarding:
         Raises:
             NeedsPersonError: The server wants a new consent, or more of it.
             FailedError: There is no answer that could be relayed.
-            ClientGoneError, StreamEndedError: See `Watch.over`.
+            ClientGoneError, StreamEndedError: See `Watch.over` and `Relay.events`.
         """
         if call.target.server.transport == McpServer.Transport.SSE and call.needs_no_answer:
             await call.exchange.whole(202, [NO_STORE], b"")  # no session there outlives its request
@@ -153,7 +153,7 @@ class Forwarding:
         relay = Relay(answer, under_way=under_way, watch=self._watch, limits=self._limits, most_bytes=call.answer_bytes)
         if kind is Kind.EVENTS:
             under_way.deadline = self._watch.now + self._seconds_of_stream(call)
-            under_way.may_be_quiet = call.stays_open
+            under_way.stays_open = call.stays_open
             await relay.events(headers, edit=call.edit, only_with=call.edits_only_with)
         elif kind is Kind.DOCUMENT:
             under_way.deadline = self._watch.now + self._limits.answer_seconds

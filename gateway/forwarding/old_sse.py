@@ -88,7 +88,8 @@ async def ask_old_server(
         The messages until the answer; or the server's own answer where it refuses one of our requests.
 
     Raises:
-        FailedError: 405 for GET and DELETE, which have nothing to refer to.
+        FailedError: 405 for GET and DELETE, which have nothing to refer to; 502, by reading the answer too, for an
+            event that is too long.
         RefusedMessageError: Of a revision that such a server does not know.
         FlowError: The server cannot be reached, or does not do what such a server does.
     """
@@ -177,7 +178,7 @@ async def _events(stream: RelayedAnswer, *, most_bytes: int) -> AsyncIterator[tu
         del held[: found[-1] if found else 0]
         searched = len(held)
         if searched > most_bytes:
-            raise MalformedResponseError("an event is too long")
+            raise FailedError(502, "The server's answer is too long.")
         for event in whole:
             fields = [line.partition(b":") for line in _LINE_END.split(event)]
             kind = next((value.strip() for name, _, value in fields if name == b"event"), b"message")

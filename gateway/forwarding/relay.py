@@ -13,14 +13,20 @@ from ..conf import GatewayConfiguration
 from ..endpoint.answers import FailedError
 from ..streams.watch import StreamEndedError, UnderWay, Watch
 from .edited_events import ENDS_OF_EVENT, Edit, EditedEvents, bounded
+from .event_size import EventSize
 
 _EVENTS: Final = (b"content-type", b"text/event-stream")
 _AT_ONCE_BYTES: Final = 64 * 1024
 _UNBUFFERED: Final = (b"x-accel-buffering", b"no")
+_TOO_LONG: Final = "The server's answer is too long."
 
 
 class Relay:
-    """Hands one answer on. `most_bytes` of a document, or of an event that is edited; None: as the gateway has it."""
+    """Hands one answer on.
+
+    `most_bytes` of it, as a document or as events; of a stream that stays open, of each event. None: as the gateway
+    has it.
+    """
 
     def __init__(
         self,
@@ -45,7 +51,7 @@ class Relay:
         answer, exchange, most = self._answer, self._exchange, self._most
         length = answer.header(b"content-length")
         if length and int(length) > most:
-            raise FailedError(502, "The server's answer is too long.")
+            raise FailedError(502, _TOO_LONG)
         piece = await answer.read_piece()
         if edit is not None or answer.is_complete():
             body = piece if answer.is_complete() and len(piece) <= most else await self._rest(piece)
@@ -64,30 +70,35 @@ class Relay:
         """Relay an event stream as it comes, until either side ends it.
 
         Raises:
-            StreamEndedError: A line of it is too long, or an event that is to be edited.
-            FailedError: Such an event is complete, but too long all the same.
+            StreamEndedError: There is more of it than may be, or an event cannot be edited.
             FlowError: The server broke off.
         """
-        answer, exchange, under_way, watch = self._answer, self._exchange, self._under_way, self._watch
-        under_way.received_at = under_way.sent_at = watch.now
+        under_way = self._under_way
+        under_way.received_at = under_way.sent_at = self._watch.now
         under_way.is_stream = True
         edited = EditedEvents(self._bounded(edit, only_with=only_with), only_with=only_with) if edit else None
-        line, tail = 0, b""
-        await exchange.begin(answer.status, [_EVENTS, _UNBUFFERED, *headers])
+        await self._exchange.begin(self._answer.status, [_EVENTS, _UNBUFFERED, *headers])
+        try:
+            await self._events(edited)
+        except FailedError as error:
+            raise StreamEndedError("an event of it cannot be read here", error.message) from None
+
+    async def _events(self, edited: EditedEvents | None) -> None:
+        answer, exchange, under_way, watch = self._answer, self._exchange, self._under_way, self._watch
+        event = EventSize(most=self._most) if under_way.stays_open else None
+        received, line, tail = 0, 0, b""
         while piece := await answer.read_piece():
             end = piece.rfind(b"\n")
             if end < 0:
                 end = piece.rfind(b"\r")
             line = len(piece) - end - 1 if end >= 0 else line + len(piece)
-            if line > self._limits.event_line_bytes:
-                raise StreamEndedError("a line of it is too long")
+            received += len(piece)
+            is_too_long = received > self._most if event is None else event.is_exceeded(piece)
+            if is_too_long or line > self._limits.event_line_bytes:
+                raise StreamEndedError("it is too long", _TOO_LONG)
             under_way.received_at = watch.now
-            if edited is not None:
-                piece = edited.edited(piece)
-                if edited.held_bytes > self._most:
-                    raise StreamEndedError("an event of it is too long")
-                if not piece:
-                    continue
+            if edited is not None and not (piece := edited.edited(piece)):
+                continue
             tail = piece[-4:] if len(piece) > 3 else (tail + piece)[-4:]
             under_way.is_between_events = tail.endswith(ENDS_OF_EVENT)
             await self._send(piece)
@@ -119,6 +130,6 @@ class Relay:
             parts.append(piece)
             length += len(piece)
             if length > self._most:
-                raise FailedError(502, "The server's answer is too long.")
+                raise FailedError(502, _TOO_LONG)
             piece = await self._answer.read_piece()
         return parts[0] if len(parts) == 1 else b"".join(parts)

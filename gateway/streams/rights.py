@@ -17,6 +17,8 @@ _WITH_REDIS_SECONDS: Final = 0.4
 """A site with Redis runs many processes and ends a right within a second everywhere; what tokens say is half as old."""
 _AT_ONCE: Final = 200
 _SLOW_SECONDS: Final = 0.3
+_ENDED: Final = "The right to this has ended."
+"""Whichever it was, and no more than a new request would be told."""
 _log = structlog.get_logger(__name__)
 
 
@@ -63,4 +65,4 @@ class Rights:
         finally:
             del self._asking[stream]
         if not still_may:
-            stream.stop(RightEndedError("the right to it has ended"))
+            stream.stop(RightEndedError("the right to it has ended", _ENDED))

@@ -23,10 +23,19 @@ HEARTBEAT: Final = b": \n\n"
 """A comment between two events. WHATWG HTML §9.2.6."""
 StillMay = Callable[[], Awaitable[bool]]
 _LATE: Final = "The server did not answer in time."
+_OVER: Final = "This has been open for as long as it may be."
 
 
 class StreamEndedError(Exception):
-    """A stream may not stay open: its time is over, or its server does not keep to the rules."""
+    """A stream may not stay open: its time is over, or its server does not keep to the rules.
+
+    Attributes:
+        message: For a client that waits for an answer in it.
+    """
+
+    def __init__(self, why: str, message: str) -> None:
+        super().__init__(why)
+        self.message = message
 
 
 class RightEndedError(StreamEndedError):
@@ -44,7 +53,7 @@ class UnderWay:
         deadline: When it ends without any other reason.
         is_left_to_finish: Whether a client that leaves wants it to go on: up to 2025-11-25 leaving cancels nothing.
         is_stream: Whether an event stream has begun.
-        may_be_quiet: Whether the stream may go without events for as long as it lives.
+        stays_open: Whether it is a stream for as long as both sides want, however quiet, and however long in sum.
         is_between_events: Whether a heartbeat may be put in.
         received_at: When the server sent something the last time.
         sent_at: When the client was sent something the last time.
@@ -54,7 +63,7 @@ class UnderWay:
 
     __slots__ = (
         "_all", "_beating", "_leaving", "_task", "_why", "deadline", "exchange", "is_between_events",
-        "is_left_to_finish", "is_sending", "is_stream", "may_be_quiet", "received_at", "sent_at", "still_may",
+        "is_left_to_finish", "is_sending", "is_stream", "received_at", "sent_at", "stays_open", "still_may",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +78,7 @@ class UnderWay:
         self.exchange, self.deadline, self.is_left_to_finish = exchange, deadline, is_left_to_finish
         self._all = others
         self.still_may = still_may
-        self.is_stream = self.may_be_quiet = self.is_sending = False
+        self.is_stream = self.is_sending = self.stays_open = False
         self.is_between_events = True
         self.received_at = self.sent_at = 0.0
         self._task = asyncio.current_task()
@@ -99,11 +108,13 @@ class UnderWay:
     def _time_is_over(self) -> Exception:
         if not self.is_stream:
             return FailedError(504, _LATE)
-        return (EndedHereError if self.may_be_quiet else StreamEndedError)("its time is over")
+        if self.stays_open:
+            return EndedHereError("its time is over", _OVER)
+        return StreamEndedError("its time is over", _LATE)
 
     def _look_at_stream(self, now: float, limits: GatewayConfiguration) -> None:
-        if not self.may_be_quiet and now - self.received_at >= limits.idle_seconds:
-            self.stop(StreamEndedError("the server was quiet for too long"))
+        if not self.stays_open and now - self.received_at >= limits.idle_seconds:
+            self.stop(StreamEndedError("the server was quiet for too long", _LATE))
         elif self.is_between_events and now - self.sent_at >= limits.heartbeat_seconds:
             self.is_sending, self.sent_at = True, now
             self._beating = asyncio.create_task(self._beat())

@@ -59,9 +59,9 @@ def in_loop(call: Callable[[], Awaitable[Result]]) -> Result:
     return asyncio.run(run())
 
 
-def is_still_good(caller: Caller) -> bool:
-    """Ask what an open stream asks."""
-    return in_loop(caller.is_still_good)
+def is_still_good(caller: Caller, *, at: float | None = None) -> bool:
+    """Ask what an open stream asks; an answer that may outlive its token, as of an earlier second."""
+    return in_loop(lambda: caller.is_still_good(time.time() if at is None else at))
 
 
 def said(error: Any) -> tuple[int, str]:

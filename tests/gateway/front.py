@@ -182,7 +182,7 @@ class Front:
         until = None if self.caller_seconds is None else time.time() + self.caller_seconds
         return Caller(hash(token), f"user:{token}", "program", frozenset({"mcp:access"}), until, self._is_good)
 
-    async def _is_good(self) -> bool:
+    async def _is_good(self, at: float) -> bool:
         self.asked += 1
         return "good" in self.rights
 

@@ -22,7 +22,7 @@ Found = Target | NeedsPersonError | NotServedError
 Step = Callable[[Targets, list[Found]], Awaitable[Found | None]]
 
 
-async def _still_good() -> bool:
+async def _still_good(at: float) -> bool:
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,18 @@ def test_a_token_of_the_trusted_issuer_is_verified_by_the_keys_that_its_metadata
     assert caller.subject == f"external:{ISSUER}#{SUBJECT}"
     assert is_still_good(caller)
     assert issuer.fetches == 1
+
+
+@requirement("G-24")
+def test_an_answer_may_outlive_a_token_and_nothing_else_may(
+    trust: InboundTrust, issuer: ExternalIssuer, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, at, ran = bearer(issuer.token(exp=int(time.time()) + 60)), time.time(), time.time
+    monkeypatch.setattr(time, "time", lambda: ran() + 71)
+    assert not is_still_good(caller)
+    assert is_still_good(caller, at=at)
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    assert not is_still_good(caller, at=at)
 
 
 def test_rules_are_read_once_until_they_change(trust: InboundTrust) -> None:

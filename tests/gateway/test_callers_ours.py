@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -216,6 +217,19 @@ def test_an_api_token_that_is_not_good_any_more_is_noticed_by_the_next_call_and_
     assert not is_still_good(caller)
     with pytest.raises(InvalidTokenError):
         bearer(token)
+
+
+@requirement("G-24")
+def test_an_answer_may_outlive_an_api_token_and_nothing_else_may(
+    with_api_tokens: InboundTrust, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, row = _api_token(bob, lifetime=timedelta(hours=1))
+    caller, at, ran = bearer(token), time.time(), time.time
+    monkeypatch.setattr(time, "time", lambda: ran() + 3601)
+    assert not is_still_good(caller)
+    assert is_still_good(caller, at=at)
+    revoke_api_token(row, now=timezone.now())
+    assert not is_still_good(caller, at=at)
 
 
 def test_what_is_asked_for_in_sql_is_what_the_models_say(with_api_tokens: InboundTrust, bob: User) -> None:

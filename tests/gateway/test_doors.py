@@ -8,9 +8,10 @@ from pytest_django import Settings
 from gateway.endpoint.exchange import Exchange
 from tests.requirements import requirement
 
-from .front import LEGACY, MODERN, Front, legacy_call, modern_call
+from .front import LEGACY, MODERN, Front, legacy_call, modern_call, standing
 from .test_paths import STRANGE
 from .upstream import answers, streams
+from .wire import ORDINARY, listening
 
 APP = "https://app.example"
 ASKED = (
@@ -194,6 +195,24 @@ async def test_a_message_that_is_too_long_is_refused_before_it_is_read_to_its_en
     assert answer.json()["error"]["code"] == -32000
     assert not client.was_read
     assert front.upstream.seen == []
+
+
+@requirement("G10")
+@pytest.mark.parametrize("sent_as", ["one piece", "many pieces"])
+async def test_nor_is_one_taken_that_does_not_say_how_long_it_is(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, sent_as: str
+) -> None:
+    settings.GATEWAY = {"message_bytes": 1000}
+    head = b"POST /mcp/files HTTP/1.1\r\n" + ORDINARY + b"Transfer-Encoding: chunked\r\n\r\n"
+    async with standing(monkeypatch, settings) as front, listening(front.gateway) as wire:
+        for length, status in ((1000, b"200"), (1001, b"400")):
+            body = legacy_call().ljust(length)  # good but for its length
+            chunks = [b"64\r\n%b\r\n" % body[at : at + 100] for at in range(0, 1000, 100)]
+            chunks += [b"1\r\n%b\r\n" % body[1000:]] if length > 1000 else []
+            pieces = [head, *chunks, b"0\r\n\r\n"]
+            received, closed = await wire.talk(*(pieces if sent_as == "many pieces" else [b"".join(pieces)]))
+            assert (received[9:12], closed) == (status, status == b"400")
+        assert len(front.upstream.seen) == 1
 
 
 async def test_a_body_in_tiny_pieces_is_counted_once() -> None:

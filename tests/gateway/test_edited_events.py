@@ -43,12 +43,6 @@ def test_the_last_event_is_changed_even_without_its_end() -> None:
     assert _edited(b"data: change") == [b"", b"data: CHANGE\n\n"]
 
 
-def test_how_much_waits_is_known() -> None:
-    stream = EditedEvents(_louder)
-    stream.edited(b"data: a\n\ndata: bcd")
-    assert stream.held_bytes == len(b"data: bcd")
-
-
 def test_what_cannot_concern_it_passes_unseen() -> None:
     seen: list[bytes] = []
     events = EditedEvents(lambda data: seen.append(data), only_with=b"state")

@@ -76,6 +76,36 @@ def test_an_answer_is_never_believed_beyond_the_end_of_the_token(
     assert not is_still_good(caller)
 
 
+@requirement("G-24")
+@pytest.mark.parametrize("seconds", [6, 16], ids=["within the skew", "after it"])
+def test_a_token_that_has_expired_is_no_news_to_an_answer_that_may_outlive_it(
+    asked: InboundTrust, issuer: ExternalIssuer, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """The issuer says of it, too, that it is not active: nobody can tell whether it was revoked besides."""
+    issuer.answers["opaque"] = active(issuer, exp=int(time.time()) + 5)
+    caller, at = bearer("opaque"), time.time()
+    issuer.answers["opaque"] = {"active": False}
+    ran = time.time
+    passed(monkeypatch, asked.cache_seconds)
+    monkeypatch.setattr(time, "time", lambda: ran() + seconds)
+    with pytest.raises(InvalidTokenError):
+        bearer("opaque")
+    assert is_still_good(caller, at=at)
+    assert not is_still_good(caller)
+    User.objects.update(is_active=False)
+    assert not is_still_good(caller, at=at)
+
+
+def test_a_token_that_was_revoked_before_ends_that_too(
+    asked: InboundTrust, issuer: ExternalIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.answers["opaque"] = active(issuer, exp=int(time.time()) + 300)
+    caller, at = bearer("opaque"), time.time()
+    issuer.answers["opaque"] = {"active": False}
+    passed(monkeypatch, asked.cache_seconds)
+    assert not is_still_good(caller, at=at)
+
+
 @requirement("T-03", "T-04", "T-05")
 def test_a_token_that_the_issuer_does_not_vouch_for_here_is_refused(
     asked: InboundTrust, issuer: ExternalIssuer

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from pytest_django import Settings
 
 from tests.requirements import requirement
 
-from .front import MODERN, Front, modern_call, standing
+from .front import LEGACY, MODERN, Front, legacy_call, modern_call, standing
 from .upstream import answers, streams
 from .wire import listening
 
@@ -28,7 +30,7 @@ CALL = (
 
 @pytest_asyncio.fixture
 async def front(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> AsyncIterator[Front]:
-    settings.GATEWAY = {"edited_bytes": 1000, "reading_seconds": 0.3}
+    settings.GATEWAY = {"edited_bytes": 1000, "reading_seconds": 0.3, "answer_seconds": 0.5}
     async with standing(monkeypatch, settings) as opened:
         yield opened
 
@@ -48,9 +50,33 @@ async def test_no_more_is_read_here_than_may_keep_others_waiting(front: Front) -
 async def test_nor_of_an_event(front: Front) -> None:
     front.upstream.behave = streams(b"data: {}\n\n", front.looked, b"data: " + ASKING + b"\n\n")
     answer = await front.ask(modern_call(), MODERN)
-    assert (answer.status, answer.body, answer.is_whole) == (200, b"data: {}\n\n", False)
+    assert (answer.status, answer.body[:10], answer.is_whole) == (200, b"data: {}\n\n", True)
+    error = json.loads(answer.body[10:].removeprefix(b"event: message\ndata: "))
+    assert (error["id"], "too long" in error["error"]["message"]) == (1, True)
     front.upstream.behave = streams(b"data: " + LONG + b"\n\n")
     assert (await front.ask(modern_call(), MODERN)).body == b"data: " + LONG + b"\n\n"
+
+
+@requirement("G16")
+async def test_a_document_that_takes_too_long_is_not_waited_for(front: Front) -> None:
+    """However busy the server is: `answer_seconds` are from the head to the end. What has begun is left without it."""
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for _ in range(200):
+            await response.write(b" " * 10)
+            await asyncio.sleep(0.05)
+        return response
+
+    front.upstream.behave = slow
+    begun = await front.ask(legacy_call(), LEGACY)
+    assert (begun.status, begun.is_whole, set(begun.body)) == (200, False, set(b" "))
+    read_here = await front.ask(modern_call(7), MODERN)
+    assert (read_here.status, read_here.json()["id"], read_here.json()["error"]["code"]) == (504, 7, -32000)
+    async with asyncio.timeout(5):
+        for seen in front.upstream.seen:
+            await seen.left.wait()
 
 
 @requirement("G13")

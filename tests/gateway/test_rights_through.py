@@ -15,12 +15,13 @@ from pytest_django import Settings
 from authserver.flows.end_tokens import end_families
 from authserver.models import TokenFamily
 from connections.models import Connection, McpServer
+from gateway.models import ServerPolicy
 from oauthflow.flows.revoke import revoke_connection
 from tests.fakes.world import World
 from tests.oauthflow.asgi_calls import in_database
 from tests.requirements import requirement
 
-from .front import LEGACY, MODERN, Front, modern_call
+from .front import LEGACY, MODERN, Client, Front, modern_call
 from .upstream import streams
 from .whole import bearer, connect, whole
 
@@ -87,6 +88,31 @@ async def test_what_ends_a_right_closes_its_streams(
     for seen in front.upstream.seen:
         async with asyncio.timeout(5):
             await seen.left.wait()
+
+
+@requirement("G-20", "G14")
+async def test_a_stream_does_not_go_on_with_tools_that_a_policy_has_taken_away(
+    front: Front, headers: dict[str, str]
+) -> None:
+    """What a GET stream may repeat, such as a list of tools, is what its client might see when it was opened."""
+    front.upstream.behave = streams(b"data: {}\n\n", asyncio.Event().wait)
+
+    async def opened() -> Client:
+        client = front.open(b"", {**LEGACY, **headers}, method="GET")
+        await client.start()
+        await client.piece()
+        return client
+
+    def forbid() -> None:
+        ServerPolicy.objects.create(server=McpServer.objects.get(), tools="denied", tool_patterns="delete")
+
+    before = await opened()
+    await in_database(forbid)
+    async with asyncio.timeout(5):
+        assert (await before.end()).is_whole
+    again = await opened()
+    await asyncio.sleep(0.5)  # in which it is asked for several times
+    assert not again.task.done()
 
 
 @requirement("D-01", "D-02", "D-03", "S-11", "S-13", "X-08")
