@@ -5,9 +5,10 @@ Spec: MCP transports, Streamable HTTP; issue rules G-01 to G-25.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -204,7 +205,9 @@ class Gateway:
                 await self._forwarding.forward(call, under_way)
         except StreamEndedError as error:
             _log.info("a stream was ended", outcome=str(error))
-            await call.exchange.finish(missing_answers(call.message, call.exchange.seen, words=error.message))
+            with suppress(TimeoutError):  # nobody watches any more over a client that reads nothing
+                async with asyncio.timeout(self._limits.reading_seconds):
+                    await call.exchange.finish(missing_answers(call.message, call.exchange.seen, words=error.message))
             raise
 
     async def _still_may(self, call: Call, policy: Policy) -> bool:

@@ -17,6 +17,7 @@ from connections.models import McpServer
 from gateway.callers import issuer_keys
 from gateway.callers.caller import Caller
 from gateway.callers.claims import ExternalToken
+from gateway.callers.external_tokens import EXTERNAL_TOKENS
 from gateway.callers.issuer_keys import KEYS
 from gateway.callers.issuer_requests import REQUESTS, IssuerUnavailableError
 from gateway.callers.signed_token import read_signed_token
@@ -57,6 +58,8 @@ def test_an_answer_may_outlive_a_token_and_nothing_else_may(
     caller, at, ran = bearer(issuer.token(exp=int(time.time()) + 60)), time.time(), time.time
     monkeypatch.setattr(time, "time", lambda: ran() + 71)
     assert not is_still_good(caller)
+    assert is_still_good(caller, at=at)
+    EXTERNAL_TOKENS.forget()  # so that it is verified once more
     assert is_still_good(caller, at=at)
     User.objects.filter(pk=alice.pk).update(is_active=False)
     assert not is_still_good(caller, at=at)

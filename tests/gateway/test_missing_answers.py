@@ -171,7 +171,7 @@ async def test_who_has_an_answer_gets_no_other(front: Front, kind: str, padding:
 async def test_other_messages_are_no_answer_however_many_and_whatever_id_they_have(front: Front, kind: str) -> None:
     asks = b'data: {"jsonrpc":"2.0","id":7,"method":"sampling/createMessage","params":{"result":{}}}\n\n'
     other = ANSWER.replace(b'"id":7', b'"id":"7"')
-    front.upstream.behave = streams(*[NOTE * 300] * 5, asks, other, b"data: [\n\n", never)
+    front.upstream.behave = streams(*[NOTE * 300, front.looked] * 5, asks, other, b"data: [\n\n", never)
     received = await open_stream(front, kind).end()
     assert received.body.endswith(b"data: %b\n\n" % json.dumps(failure(LATE), separators=(",", ":")).encode())
     assert received.body.count(b'"error"') == 1
@@ -191,6 +191,17 @@ async def test_who_waits_for_no_answer_is_told_nothing(front: Front) -> None:
     front.upstream.behave = streams(NOTE, never)
     received = await open_stream(front, "get").end()
     assert (received.is_whole, received.body) == (True, NOTE)
+
+
+@limits(**SHORT, reading_seconds=0.1)
+@requirement("G13")
+async def test_who_reads_nothing_is_not_waited_for(front: Front) -> None:
+    front.upstream.behave = streams(NOTE, never)
+    client = open_stream(front, "modern")
+    await client.start()
+    await client.piece()
+    client.stop_reading()
+    assert not (await client.end()).is_whole
 
 
 @requirement("G-17")

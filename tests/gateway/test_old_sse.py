@@ -29,7 +29,7 @@ class OldServer:
 
     def __init__(self, front: Front) -> None:
         self.front, self.posted, self.streams = front, [], 0
-        self.endpoint, self.refusing = "/messages?session=1", 0
+        self.endpoint, self.refusing, self.padding = "/messages?session=1", 0, 0
         self.answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         front.change_server(transport="sse", url=front.upstream.url.replace("/mcp", "/sse"))
         front.upstream.behave = self.behave
@@ -44,6 +44,7 @@ class OldServer:
         if "id" in message:
             result = {"echo": message["method"]}
             if message["method"] == "tools/call":
+                result["more"] = "x" * self.padding
                 self.answers.put_nowait({"jsonrpc": "2.0", "method": "notifications/progress", "params": {}})
             self.answers.put_nowait({"jsonrpc": "2.0", "id": message["id"], "result": result})
         return web.Response(status=202, text="Accepted")
@@ -78,6 +79,17 @@ async def test_a_request_gets_its_answer_and_what_comes_before_it(front: Front, 
     async with asyncio.timeout(5):
         await front.upstream.seen[0].left.wait()
     assert {seen.header("Authorization") for seen in front.upstream.seen} == {"Bearer upstream-0"}
+
+
+@requirement("G13", "G-10")
+async def test_an_event_that_is_too_long_is_told_in_place_of_the_answer(front: Front, old: OldServer) -> None:
+    old.padding = 2 * 1024 * 1024
+    answer = await front.ask(legacy_call(7), LEGACY)
+    progress, error = _messages(answer.body)
+    assert (answer.status, answer.is_whole, progress["method"]) == (200, True, "notifications/progress")
+    assert (error["id"], error["error"]["message"]) == (7, "The server's answer is too long.")
+    async with asyncio.timeout(5):
+        await front.upstream.seen[0].left.wait()
 
 
 async def test_initialize_is_the_clients_own_and_leaves_no_session(front: Front, old: OldServer) -> None:
