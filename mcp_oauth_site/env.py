@@ -250,7 +250,8 @@ def _postgresql_database(name: str, text: str) -> dict[str, Any]:
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             # What a crowd needed is given back soon: each connection that a restart has closed costs somebody a wait.
-            "pool": {"min_size": 2, "max_size": 8, "timeout": 5, "max_idle": 30},
+            # The pool doubles its pauses after failures; given up soon, it begins anew with the next request. F07.
+            "pool": {"min_size": 2, "max_size": 8, "timeout": 5, "max_idle": 30, "reconnect_timeout": 3},
             **_NOTICED_SOON,
             "options": f"-c idle_in_transaction_session_timeout={FROZEN_SECONDS}s",
             **{option: value for option, value in query.items() if option in _POSTGRES_OPTIONS},

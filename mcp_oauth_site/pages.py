@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 
 from audit.correlation import correlation_id
+from audit.deferred import NOT_WRITABLE
+from oauthflow.error_responses import DATABASE_RETRY_SECONDS
 
 _MESSAGES = {
     400: ("invalid_request", "The request is not valid."),
     403: ("access_denied", "You are not allowed to do this, or the page was open for too long. Go back and try again."),
     404: ("not_found", "There is nothing at this address."),
     500: ("server_error", "Something went wrong on our side. It has been recorded."),
+    503: ("temporarily_unavailable", "This site's database does not answer at the moment. Try again in a few seconds."),
 }
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -37,7 +42,11 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 500."""
+    """Answer 500, or 503 where it is only that the database is away or takes no writes. F07, F09."""
+    if isinstance(sys.exception(), NOT_WRITABLE):
+        answer = _answer(request, 503)
+        answer.headers["Retry-After"] = str(DATABASE_RETRY_SECONDS)
+        return answer
     return _answer(request, 500)
 
 
@@ -47,7 +56,7 @@ def _answer(request: HttpRequest, status: int) -> HttpResponse:
         body = {
             "error": code,
             "message": message,
-            "retryable": status == 500,
+            "retryable": status >= 500,
             "requires_reauthorization": False,
             "correlation_id": correlation_id(),
         }

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from audit.correlation import correlation_id
+from audit.deferred import NOT_WRITABLE
 from connections.refusals import RefusalError
 from oauthflow.flows.start_authorization import StartedAuthorization
 from oauthflow.protocol.codes import Code
@@ -32,9 +34,13 @@ from oauthflow.protocol.errors import (
     TokenEndpointError,
     TransportError,
 )
+from oauthflow.protocol.retry_after import ServerUnavailableError
 
 RETRY_AFTER_SECONDS: Final = 30
 """What a caller is told to wait where the other side did not say how long."""
+
+DATABASE_RETRY_SECONDS: Final = 5
+"""The same where it is our database that is away or takes no writes: it is asked anew each time. F07, F09."""
 
 NO_STORE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 """Headers of every REST answer: nothing of it belongs into a cache or a referrer."""
@@ -54,6 +60,8 @@ _STATUSES: Final[tuple[tuple[type[FlowError], int], ...]] = (
     (TokenEndpointError, 502),
 )
 _STATUSES_BY_CODE: Final = {Code.FLOW_SESSION_MISMATCH: 403, Code.LINK_USER_MISMATCH: 403}
+
+_log: Final = structlog.get_logger(__name__)
 
 # REST framework's own refusals.
 _REFUSALS: Final[Mapping[int, tuple[str, str]]] = {
@@ -119,6 +127,7 @@ def rest_exception_handler(error: Exception, context: Mapping[str, Any]) -> Resp
 
     Spec: public contract, section 4; RFC 9110 §15.5 for the statuses, RFC 6750 §3.1 for `insufficient_scope`.
     """
+    error = foreseen(error)
     if isinstance(error, FlowError):
         return rest_response(error)
     if isinstance(error, RefusalError):
@@ -130,6 +139,14 @@ def rest_exception_handler(error: Exception, context: Mapping[str, Any]) -> Resp
     elif isinstance(error, ValidationError):
         error = exceptions.ValidationError(_fields_of(error))
     return _refusal(error) if isinstance(error, exceptions.APIException) and error.status_code in _REFUSALS else None
+
+
+def foreseen(error: Exception) -> Exception:
+    """Return what to say instead of an error of the database that is over as soon as the database is back."""
+    if not isinstance(error, NOT_WRITABLE):
+        return error
+    _log.warning("database.away", exception=type(error).__name__)
+    return ServerUnavailableError("our database is away, or takes no writes", retry_after=DATABASE_RETRY_SECONDS)
 
 
 def _said(error: FlowError) -> dict[str, object]:

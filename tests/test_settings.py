@@ -173,6 +173,7 @@ def test_a_postgresql_address_becomes_a_pooled_database(tmp_path: Path) -> None:
     assert (found["USER"], found["PASSWORD"], found["HOST"], found["PORT"]) == ("us@er", "p/w", "db.example", "6432")
     assert found["OPTIONS"]["sslmode"] == "verify-full"
     assert found["OPTIONS"]["pool"]["max_size"] == 8
+    assert 0 < found["OPTIONS"]["pool"]["reconnect_timeout"] <= 5
     assert 0 < found["OPTIONS"]["tcp_user_timeout"] <= 30_000  # milliseconds
     assert 0 < found["OPTIONS"]["keepalives_idle"] <= 30
     assert found["OPTIONS"]["options"] == "-c idle_in_transaction_session_timeout=20s"

@@ -15,8 +15,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from audit.correlation import correlation_id
+from audit.deferred import NOT_WRITABLE
 from connections.json_body import JsonBodyParser
-from oauthflow.error_responses import NO_STORE, graphql_payload
+from oauthflow.error_responses import NO_STORE, foreseen, graphql_payload
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import FlowError
 
@@ -60,6 +61,9 @@ class GraphQLView(APIView):
         )
         if result.errors and any(error.path is None for error in result.errors):
             raise InvalidDocumentError(result.errors)
+        for error in result.errors or ():
+            if isinstance(error.original_error, NOT_WRITABLE):
+                raise error.original_error
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
             answer["errors"] = [shown(error) for error in result.errors]
@@ -115,7 +119,7 @@ def is_subscription(document: DocumentNode, operation_name: str | None) -> bool:
 
 def shown(error: GraphQLError) -> dict[str, Any]:
     """Say what a resolver refused; what nobody foresaw goes to the log alone."""
-    cause = error.original_error
+    cause = foreseen(error.original_error) if error.original_error else None
     place = {"path": error.path}
     if isinstance(cause, RefusedError):
         return _error(cause.message, code=cause.code) | place

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection as database
+from django.db import connections
+from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
@@ -147,3 +152,41 @@ def test_records_that_somebody_changed_are_not_appended(connection: Connection, 
     assert deferred.append_deferred() == 0
     assert [one.name for one in folder.iterdir()] == [path.with_suffix(".taken").name]
     assert releases() == []
+
+
+@contextmanager
+def somebody_writes_for_long() -> Iterator[None]:
+    """A writer of SQLite that keeps the file for itself; it is waited for in vain."""
+    wrapper = connections["default"]
+    wrapper.close()
+    with closing(sqlite3.connect(str(wrapper.settings_dict["NAME"]), isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        usual = wrapper.settings_dict["OPTIONS"]["timeout"]
+        wrapper.settings_dict["OPTIONS"]["timeout"] = 0.1
+        try:
+            yield
+        finally:
+            wrapper.close()
+            wrapper.settings_dict["OPTIONS"]["timeout"] = usual
+
+
+@fault("F07", "F09")
+@pytest.mark.parametrize("trouble", [read_only_database, somebody_writes_for_long])
+def test_what_cannot_be_written_is_told_as_a_pause_by_every_face(
+    connection: Connection, alice: User, trouble: Callable[[], AbstractContextManager[None]]
+) -> None:
+    if trouble is somebody_writes_for_long and database.vendor != "sqlite":
+        pytest.skip("PostgreSQL has no writer that everybody waits for")
+    person = Client(raise_request_exception=False)
+    person.force_login(alice)
+    mutation = f'mutation {{ revokeMCPOAuth(input: {{ connectionId: "{connection.pk}" }}) {{ success }} }}'
+    with trouble():
+        rest = person.post(f"/api/v1/connections/{connection.pk}/revoke", {}, content_type="application/json")
+        graphql = person.post("/graphql", {"query": mutation}, content_type="application/json")
+        page = person.post(f"/connections/{connection.pk}/disconnect", {"confirmed": "1"})
+    for answer in (rest, graphql, page):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert rest.json()["error"] == "temporarily_unavailable"
+    assert graphql.json()["errors"][0]["extensions"]["code"] == "temporarily_unavailable"
+    connection.refresh_from_db()
+    assert connection.status == "active"

@@ -37,10 +37,14 @@ class PrivatePostgresql:
     def start(self) -> None:
         """Make the server and start it."""
         self._run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        options = f"{_POSTGRESQL_OPTIONS} -c unix_socket_directories={self._folder}"
-        self._run("pg_ctl", "-w", "-s", "-l", str(self._folder / "log"), "-o", options, "start")
+        self.start_again()
         with psycopg.connect(f"host={self._folder} user=postgres dbname=postgres", autocommit=True) as server:
             server.execute("CREATE DATABASE site")
+
+    def start_again(self) -> None:
+        """Serve what was there when it was stopped."""
+        options = f"{_POSTGRESQL_OPTIONS} -c unix_socket_directories={self._folder}"
+        self._run("pg_ctl", "-w", "-s", "-l", str(self._folder / "log"), "-o", options, "start")
 
     def restart(self) -> None:
         """Break off whatever is under way, as a crash would, and recover."""

@@ -191,6 +191,19 @@ def running_on_sqlite(
         yield site
 
 
+@contextmanager
+def running_web(folder: Path) -> Iterator[Site]:
+    """Start one web process on a PostgreSQL of its own, without Redis, and stop it again."""
+    port = free_port()
+    with token_endpoint() as upstream, private_postgresql() as database, ExitStack() as stack:
+        environment = _environment(port, DATABASE_URL=database.url)
+        site = Site(folder, environment, [f"http://localhost:{port}"], PrivateRedis(folder), upstream, database)
+        stack.enter_context(closing(site))
+        process = stack.enter_context(site.role("web", "web", port=port))
+        wait_for(f"{site.webs[0]}/healthz", process=process, log=site.logs["web"], seconds=300)
+        yield site
+
+
 def _environment(port: int, **variables: str) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
