@@ -2,11 +2,14 @@
 
 A part without which nothing can be done has `failed`, and the answer is 503. Without cache, broker or beat the site is
 `degraded`: tokens are still given out and renewed, only later, so that a load balancer should go on sending requests.
+So it is with a database that takes no writes: tokens that work are given out.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -39,6 +42,8 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """Say part by part whether work can be done; 503 where one failed that everything needs."""
     parts = {name: "ok" if _holds(name, check) else "failed" for name, check in _NEEDED.items()}
     parts |= {name: "ok" if _holds(name, check) else "degraded" for name, check in _HELPFUL.items()}
+    if parts["database"] == "ok" and not _holds("database", _takes_writes):
+        parts["database"] = "degraded"
     states = set(parts.values())
     status = "failed" if "failed" in states else "degraded" if "degraded" in states else "ok"
     return JsonResponse({"status": status, "parts": parts}, status=503 if status == "failed" else 200)
@@ -57,6 +62,18 @@ def _database() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         return bool(cursor.fetchone() == (1,))
+
+
+def _takes_writes() -> bool:
+    """Asked without writing: a standby, a switch to read-only, a file or file system that may not be written. F09."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean")
+            return bool(cursor.fetchone() == (False,))
+        cursor.execute("PRAGMA query_only")
+        is_locked = bool(cursor.fetchone() != (0,))
+    file = Path(str(connection.settings_dict["NAME"]))
+    return not is_locked and os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
 
 
 def _migrations() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,12 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mcp_oauth_site import caches, health, healthcheck
 from mcp_oauth_site.caches import JsonSerializer, ResilientRedisCache, redis_cache
+from mcp_oauth_site.canary import require_key_canary
 from mcp_oauth_site.observability import heartbeat
+from tests.fakes.read_only import read_only_database
+from tests.faults import fault
 from tests.product import free_port
 
 
@@ -45,6 +50,27 @@ def test_a_part_that_everything_needs_fails(part: str, client: Client, monkeypat
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"], answer.json()["parts"][part]) == (503, "failed", "failed")
     assert b"hunter2" not in answer.content
+
+
+@fault("F09")
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_takes_no_writes_degrades(client: Client) -> None:
+    require_key_canary()  # as every site does at its start
+    with read_only_database():
+        answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["parts"]["database"]) == (200, "degraded")
+    assert client.get("/readyz").json()["parts"]["database"] == "ok"
+
+
+@pytest.mark.django_db
+def test_a_file_that_may_not_be_written_degrades(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL answers for its own files")
+    refused = str(connection.settings_dict["NAME"])
+    # Whoever runs as root may write everywhere: the answer of the system is replaced, the rest is real.
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != refused)
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["parts"]["database"]) == (200, "degraded")
 
 
 @pytest.mark.django_db
