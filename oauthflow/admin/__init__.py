@@ -1,5 +1,5 @@
-"""Connections, sign-ins, people and webhooks in the admin; each module registers its own pages."""
+"""Connections, sign-ins, sign-in services, people and webhooks in the admin; each module registers its own pages."""
 
-from . import accounts, connections, webhooks
+from . import accounts, connections, issuers, webhooks
 
-__all__ = ["accounts", "connections", "webhooks"]
+__all__ = ["accounts", "connections", "issuers", "webhooks"]

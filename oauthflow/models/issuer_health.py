@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from datetime import datetime
+from typing import Final
 
 from django.db import models
+
+from oauthflow.protocol.codes import Code
+
+CLIENT_CODES: Final = frozenset({Code.INVALID_CLIENT, Code.UNAUTHORIZED_CLIENT})
+"""With which a server says that it does not know us, or not for this."""
+
+
+class IssuerHealthQuerySet(models.QuerySet["IssuerHealth"]):
+    """The three troubles: two need an administrator, the third ends by itself."""
+
+    def guarded(self, *, now: datetime) -> IssuerHealthQuerySet:
+        """Return those that refuse everybody's grants, which is not believed."""
+        return self.filter(guarded_until__gt=now)
+
+    def refusing_us(self) -> IssuerHealthQuerySet:
+        """Return those that do not know us as their client."""
+        return self.filter(reason__in=CLIENT_CODES)
+
+    def away(self) -> IssuerHealthQuerySet:
+        """Return those that do not answer."""
+        return self.filter(reason=Code.TEMPORARILY_UNAVAILABLE)
 
 
 class IssuerHealth(models.Model):
@@ -21,8 +43,15 @@ class IssuerHealth(models.Model):
     refusals = models.PositiveIntegerField(default=0, help_text="Grants that were refused since refused_since.")
     refused_since = models.DateTimeField(null=True, blank=True)
     guarded_until = models.DateTimeField(null=True, blank=True, help_text="Until then no refusal ends a grant.")
+    believed_until = models.DateTimeField(
+        null=True, blank=True, help_text="Until then every refusal ends its grant: an administrator said so."
+    )
 
-    objects: ClassVar[models.Manager[IssuerHealth]] = models.Manager()
+    objects = IssuerHealthQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "trouble with a sign-in service"
+        verbose_name_plural = "troubles with sign-in services"
 
     def __str__(self) -> str:
         return f"{self.issuer} {self.client_id}".strip()

@@ -113,6 +113,41 @@ def test_a_filter_opens_and_narrows_the_list(product: Product, page: Page) -> No
     expect(page.get_by_text("0 MCP servers")).to_be_visible()
 
 
+_TROUBLES = """
+from datetime import timedelta
+from django.utils import timezone
+from oauthflow.models import IssuerHealth
+now = timezone.now()
+for name, said in {
+    "refuses": {"refusals": 34, "refused_since": now, "guarded_until": now + timedelta(hours=23)},
+    "unknown": {"client_id": "0a1b2c3d-4e5f-6789-abcd-ef0123456789", "reason": "invalid_client", "failures": 1,
+                "paused_until": now + timedelta(minutes=4)},
+    "away": {"reason": "temporarily_unavailable", "failures": 9, "paused_until": now + timedelta(seconds=25)},
+    "well": {},
+}.items():
+    IssuerHealth.objects.update_or_create(key=name, defaults={"issuer": f"https://{name}.sign-in.example.com/", **said})
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_service_that_refuses_everybody_is_found_and_believed_after_a_question(
+    product: Product, page: Page, width: int
+) -> None:
+    product.run(_TROUBLES)
+    page.set_viewport_size({"width": width, "height": 844})
+    sign_in(page, product)
+    page.get_by_role("link", name="1 sign-in service refuses everybody's grants.").click()
+    row = page.get_by_role("row", name="refuses.sign-in.example.com")
+    expect(row.get_by_text("Refuses everybody: not believed")).to_be_visible()
+    assert too_wide(page) == 0
+    row.get_by_role("checkbox").check()
+    page.get_by_label("Action:").select_option("Believe the refusals")
+    page.get_by_role("button", name="Run").or_(page.get_by_role("button", name="Go")).click()
+    assert too_wide(page) == 0
+    page.get_by_role("button", name="Believe the refusals").click()
+    expect(row.get_by_text("Refusals are believed")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_every_page_fits_the_screen(product: Product, page: Page, width: int, scheme: str) -> None:

@@ -14,11 +14,19 @@ from oauthflow.flows.outbox import PATIENCE
 from oauthflow.models import CarrierPosition, Event, EventType, Notice, Webhook
 from oauthflow.models.event import EventQuerySet
 
-from .recipients import administrators_of, holders_wanting_mail, people_of, people_of_webhook, person_if_wanting_mail
+from .recipients import (
+    MAY_CHANGE_SERVERS,
+    administrators_of,
+    holders_wanting_mail,
+    people_of,
+    people_of_webhook,
+    person_if_wanting_mail,
+)
 
 WEBHOOK_STOPPED: Final = "webhook.disabled"
 PROGRAM_STOPPED: Final = "client_grant.stopped"
 TOOLS_CHANGED: Final = "tool.changed"
+ISSUER_REFUSES: Final = "issuer.refuses"
 NOT_AGAIN_WITHIN: Final = timedelta(hours=20)
 # Who just started a sign-in is on the way; only what still waits then is told.
 GRACE: Final = {EventType.AUTHORIZATION_REQUIRED: timedelta(minutes=3)}
@@ -74,13 +82,28 @@ def tell_tools_changed(server: str, message: str, *, permission: str, now: datet
 
     Of many changes within a day the first one is told: the page it leads to shows all.
     """
+    _tell_administrators(server, message[:300], event_type=TOOLS_CHANGED, permission=permission, now=now)
+
+
+def tell_issuer_refuses(server: str, *, everybody: bool, now: datetime) -> None:
+    """Tell those who may change servers what only they can settle; in the transaction that held requests back."""
+    message = (
+        "Its sign-in service refuses everybody's access. Nobody is asked to sign in again until you say whether that "
+        "is to be believed."
+        if everybody
+        else "Its sign-in service does not know this site as a client any more. Access that ends is not renewed there."
+    )
+    _tell_administrators(server, message, event_type=ISSUER_REFUSES, permission=MAY_CHANGE_SERVERS, now=now)
+
+
+def _tell_administrators(server: str, message: str, *, event_type: str, permission: str, now: datetime) -> None:
     if settings.EMAIL_ENABLED:
-        subject = f"{TOOLS_CHANGED} of server {server}"
+        subject = f"{event_type} of server {server}"
         for user in holders_wanting_mail(permission):
             told = Notice.objects.filter(user=user, subject=subject, created_at__gt=now - NOT_AGAIN_WITHIN)
             if not told.exists():
                 _write(
-                    user, now=now, subject=subject, event_type=TOOLS_CHANGED, server=server, message=message[:300],
+                    user, now=now, subject=subject, event_type=event_type, server=server, message=message,
                     for_administrators=True,
                 )  # fmt: skip
 

@@ -9,9 +9,9 @@ from django.db.models import Q
 from django.urls import reverse
 
 from connections.models import Connection, McpServer
-from oauthflow.models import AuthorizationRequest, EventType, Notice, Webhook
+from oauthflow.models import AuthorizationRequest, EventType, IssuerHealth, Notice, Webhook
 
-from .queue_notices import PROGRAM_STOPPED, TOOLS_CHANGED, WEBHOOK_STOPPED
+from .queue_notices import ISSUER_REFUSES, PROGRAM_STOPPED, TOOLS_CHANGED, WEBHOOK_STOPPED
 
 _Status = Connection.Status
 _STATE_OF_EVENT = {
@@ -28,6 +28,8 @@ def is_still_true(notice: Notice, *, now: datetime) -> bool:
         return Webhook.objects.filter(Q(pk=notice.webhook_id), enabled=False).exists()
     if notice.event_type in (PROGRAM_STOPPED, TOOLS_CHANGED):
         return True
+    if notice.event_type == ISSUER_REFUSES:
+        return (IssuerHealth.objects.guarded(now=now) | IssuerHealth.objects.refusing_us()).exists()
     if notice.event_type == EventType.CLIENT_SECRET_EXPIRING:
         return McpServer.objects.filter(slug=notice.server).exists()
     concerned = Connection.objects.filter(server__slug=notice.server)
@@ -44,6 +46,8 @@ def link_of(notice: Notice) -> str:
         return f"{settings.PUBLIC_URL}{reverse('oauthflow:connections')}"
     if notice.event_type == TOOLS_CHANGED:
         return f"{settings.PUBLIC_URL}{reverse('admin:gateway_tooldefinition_changelist')}"
+    if notice.event_type == ISSUER_REFUSES:
+        return f"{settings.PUBLIC_URL}{reverse('admin:oauthflow_issuerhealth_changelist')}"
     if notice.webhook_id is not None:
         return f"{settings.PUBLIC_URL}/connections/webhooks/{notice.webhook_id}"
     if notice.for_administrators:

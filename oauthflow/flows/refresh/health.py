@@ -19,7 +19,9 @@ from audit.events import AuditEvent
 from audit.record import record
 from connections.leases import IN_FLIGHT_PER_ISSUER
 from connections.models import TokenSet
+from oauthflow.flows.mail.queue_notices import tell_issuer_refuses
 from oauthflow.models import IssuerHealth
+from oauthflow.models.issuer_health import CLIENT_CODES
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import ClientRefusedError, FlowError, MalformedResponseError, TransportError
 from oauthflow.protocol.retry_after import ServerUnavailableError
@@ -34,7 +36,6 @@ MASS_COUNT: Final = 20
 MASS_SHARE: Final = 0.2
 GUARD: Final = timedelta(hours=24)
 MASS_REFUSAL: Final = "mass_invalid_grant"
-_CLIENT_CODES: Final = frozenset({Code.INVALID_CLIENT, Code.UNAUTHORIZED_CLIENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,12 @@ def may_end_grant(token_set: TokenSet, *, now: datetime) -> bool:
     """Say whether an `invalid_grant` is to be believed; not where too many come at once.
 
     The first 20 within 10 minutes are believed. From there on, where they are more than a fifth of the issuer's grants,
-    nobody is marked for a day, and the audit record says so once.
+    nobody is marked for a day, and the audit record says so once. An administrator may believe them all
+    (`flows.judge_issuer`).
     """
     found = _row(token_set.issuer)
+    if found.believed_until is not None and found.believed_until > now:
+        return True
     if found.guarded_until is not None and found.guarded_until > now:
         return False
     if found.refused_since is None or found.refused_since + MASS_WINDOW < now:
@@ -130,7 +134,7 @@ def may_end_grant(token_set: TokenSet, *, now: datetime) -> bool:
     with transaction.atomic():
         unguarded = IssuerHealth.objects.filter(pk=found.pk, guarded_until=found.guarded_until)
         if unguarded.update(guarded_until=now + GUARD):
-            _alert(token_set, reason=MASS_REFUSAL, count=found.refusals)
+            _alert(token_set, reason=MASS_REFUSAL, count=found.refusals, now=now)
     return False
 
 
@@ -142,7 +146,7 @@ def _refuse_client(token_set: TokenSet, error: ClientRefusedError, *, now: datet
             failures=F("failures") + 1, paused_until=now + CLIENT_PROBE_EVERY
         )
         if is_new:
-            _alert(token_set, reason=error.code, count=1)
+            _alert(token_set, reason=error.code, count=1, now=now)
 
 
 def _count(token_set: TokenSet, error: FlowError, *, now: datetime) -> None:
@@ -159,13 +163,14 @@ def _count(token_set: TokenSet, error: FlowError, *, now: datetime) -> None:
 
 
 def _held_back(found: IssuerHealth, *, now: datetime) -> FlowError:
-    if found.reason in _CLIENT_CODES:
+    if found.reason in CLIENT_CODES:
         return ClientRefusedError("refused a moment ago", code=Code(found.reason))
     left = (found.paused_until - now).total_seconds() if found.paused_until else 0.0
     return ServerUnavailableError("the issuer is held back after many failures", retry_after=max(1, ceil(left)))
 
 
-def _alert(token_set: TokenSet, *, reason: str, count: int) -> None:
+def _alert(token_set: TokenSet, *, reason: str, count: int, now: datetime) -> None:
+    tell_issuer_refuses(token_set.connection.server.slug, everybody=reason == MASS_REFUSAL, now=now)
     record(
         AuditEvent.TOKEN_REFRESH_FAILED,
         server=token_set.connection.server.slug,
