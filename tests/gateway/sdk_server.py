@@ -60,6 +60,7 @@ class SdkServer:
         self.server.tool()(self.announce)
         self.server.tool()(self.ask)
         self.server.tool()(self.publish)
+        self.server.tool()(self.much)
 
     async def whoami(self, ctx: Context) -> dict[str, str]:
         """Say with which credentials and in which session the call came."""
@@ -91,6 +92,11 @@ class SdkServer:
         """Ask the client for a name."""
         answer = await ctx.elicit("Who are you?", schema=Named)
         return answer.data.name if answer.action == "accept" else answer.action
+
+    async def much(self, ctx: Context, length: int) -> str:
+        """Answer with so many characters, after a step."""
+        await ctx.report_progress(1, 2)
+        return "x" * length
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:

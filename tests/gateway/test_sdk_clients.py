@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from django.contrib.auth.models import User
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import ElicitResult
 from pytest_django import Settings
@@ -137,6 +137,20 @@ async def test_a_stream_that_broke_off_is_gone_on_with_after_its_last_event(stag
     assert result.structured_content == {"result": "the rest"}
     assert steps == [1, 2]
     assert stage.upstream.events.asked_after
+
+
+@requirement("G-10", "G13")
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_client_whose_answer_is_too_long_is_told_so_and_waits_for_nothing(stage: Stage, mode: str) -> None:
+    async def step(progress: float, total: float | None, message: str | None) -> None:
+        """Whoever wants to hear of steps is answered with events."""
+
+    async with stage.client("alice", mode) as client, asyncio.timeout(10):
+        much = partial(client.call_tool, "much", progress_callback=step)
+        assert (await much({"length": 100_000})).structured_content == {"result": "x" * 100_000}
+        with pytest.raises(MCPError, match="The server's answer is too long."):
+            await much({"length": 2_000_000})
+        assert (await much({"length": 1})).structured_content == {"result": "x"}
 
 
 @requirement("G-14", "G-16")
