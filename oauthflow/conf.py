@@ -20,7 +20,7 @@ class Configuration:
         short_life_seconds: Tokens that live shorter than this are refreshed at half of their life.
         lease_seconds: Longer than the hard deadline of a refresh request, so that a slow answer is never raced.
         lease_wait_seconds: How long a caller waits for another's refresh.
-        refresh_cooldown_seconds: Pause after a failed refresh, doubled each time up to an hour.
+        refresh_cooldown_seconds: Shortest pause after a failed refresh; the longest doubles each time, up to an hour.
         negative_cache_seconds: How long a failed discovery is believed.
         step_up_limit: How often a person is asked for the same scopes while the server refuses all the same. S-09.
         finished_request_kept_seconds: How long pollers can still ask how a request ended.

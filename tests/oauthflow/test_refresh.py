@@ -16,7 +16,7 @@ from connections.leases import lease_for_refresh
 from connections.models import ClientRegistration, Connection, FlowTrace, McpServer, Revocation, TokenSet
 from connections.revocations import end_grants
 from oauthflow.flows.access_token import usable_access_token
-from oauthflow.flows.refresh import refresh_connection
+from oauthflow.flows.refresh import failure, refresh_connection
 from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
@@ -166,7 +166,18 @@ def test_tokens_of_a_replaced_client_wait_and_the_secret_of_the_new_one_is_not_t
     assert len(world.authorization_server.refresh_requests) == 1
 
 
-def test_pauses_grow_and_end_at_an_hour(world: World, connection: Connection, now: datetime) -> None:
+@pytest.mark.parametrize(("drawn", "first", "second", "last"), [(0.0, 30, 30, 30), (1.0, 60, 120, 3600)])
+def test_pauses_are_drawn_from_half_a_minute_to_an_end_that_grows_to_an_hour(
+    world: World,
+    connection: Connection,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    drawn: float,
+    first: int,
+    second: int,
+    last: int,
+) -> None:
+    monkeypatch.setattr(failure._random, "random", lambda: drawn)
     world.authorization_server.refresh_answer = Answer(500)
     moment, pauses = now, []
     for _ in range(10):
@@ -177,8 +188,7 @@ def test_pauses_grow_and_end_at_an_hour(world: World, connection: Connection, no
         pauses.append((following - moment).total_seconds())
         moment = following
 
-    assert 15 <= pauses[0] <= 30
-    assert all(1800 <= pause <= 3600 for pause in pauses[7:])
+    assert (pauses[:2], set(pauses[7:])) == ([first, second], {last})
     assert TokenSet.objects.get().refresh_failures == 10
 
 

@@ -95,6 +95,7 @@ def pause(attempt: Attempt, error: FlowError) -> None:
 
 
 def _pause_after(token_set: TokenSet) -> timedelta:
-    first = timedelta(seconds=configuration().refresh_cooldown_seconds)
-    longest: timedelta = min(first * 2 ** min(token_set.refresh_failures, 10), _LONGEST_PAUSE)
-    return longest * _random.uniform(0.5, 1)
+    """Between the shortest pause and a longest one that doubles each time, by lot: who failed together comes apart."""
+    shortest = timedelta(seconds=configuration().refresh_cooldown_seconds)
+    longest: timedelta = min(shortest * 2 ** min(token_set.refresh_failures + 1, 10), _LONGEST_PAUSE)
+    return shortest + max(longest - shortest, timedelta()) * _random.random()
