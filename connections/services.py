@@ -245,21 +245,21 @@ def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str,
 def refresh_due_at(
     tokens: TokenResponse, *, is_renewable: bool, now: datetime, refresh_ends_at: datetime | None = None
 ) -> datetime | None:
-    """Return when the background should renew these tokens, or None where it cannot or need not.
+    """Return when the background should renew these tokens, or None where it cannot.
 
     A quarter of the life before the end and at least 15 minutes; half of the life where it is under 30 minutes. Up to
-    a tenth of the life earlier, so that what was obtained together is not due together. And within a day in any case:
-    a refresh token that nobody uses may end before its access token does. Where it is known when that ends, then at
-    half of its life.
+    a tenth of the life earlier, so that what was obtained together is not due together. And within a day in any case,
+    also where no life was given: a refresh token that nobody uses may end before its access token does. Where it is
+    known when that ends, then at half of its life.
     """
-    waits = []
+    waits = [KEEP_ALIVE * (1 - due_spread())]
     if tokens.expires_at is not None:
         life = tokens.expires_at - now
         margin = life / 2 if life < 2 * BACKGROUND_MARGIN else max(BACKGROUND_MARGIN, life / 4)
-        waits.append(min(life - margin, KEEP_ALIVE) - min(life, KEEP_ALIVE) * due_spread())
+        waits.append(life - margin - min(life, KEEP_ALIVE) * due_spread())
     if refresh_ends_at is not None:
         waits.append((refresh_ends_at - now) / 2 * (1 - due_spread()))
-    return now + min(waits) if waits and is_renewable else None
+    return now + min(waits) if is_renewable else None
 
 
 def due_spread() -> float:

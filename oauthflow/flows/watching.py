@@ -1,8 +1,9 @@
-"""What a worker does again and again beside its tasks, in a thread of its own."""
+"""What a worker does again and again beside its tasks, in threads of its own, which are waited for at its end."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -12,6 +13,21 @@ from django.db import connection
 from oauthflow.egress import leave_database
 
 _log: Final = structlog.get_logger(__name__)
+_begun: Final[list[threading.Thread]] = []
+
+
+def begin(watching: Callable[[threading.Event], object], *, name: str, stop: threading.Event) -> None:
+    """Let it watch in a thread until told to stop."""
+    thread = threading.Thread(target=watching, args=(stop,), name=name, daemon=True)
+    thread.start()
+    _begun.append(thread)
+
+
+def await_ends(*, seconds: float) -> None:
+    """Wait for those that were told to stop: they may have requests under way, whose answers are to be kept."""
+    until = time.monotonic() + seconds
+    while _begun:
+        _begun.pop().join(max(0.0, until - time.monotonic()))
 
 
 def watch(look: Callable[[], object], *, name: str, every: float, stop: threading.Event) -> None:

@@ -182,12 +182,12 @@ def test_a_refusal_of_older_tokens_marks_nothing(granted: TokenSet) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "before_end"),
-    [(60, 30), (1740, 870), (1800, 900), (3600, 900), (86_400, 21_600), (None, None), (864_000, 777_600)],
+    [(60, 30), (1740, 870), (1800, 900), (3600, 900), (86_400, 21_600), (864_000, 777_600)],
 )
-def test_the_background_renews_in_time(now: datetime, seconds: int | None, before_end: int | None) -> None:
+def test_the_background_renews_in_time(now: datetime, seconds: int, before_end: int) -> None:
     due = refresh_due_at(tokens(now=now, seconds=seconds), is_renewable=True, now=now)
 
-    assert due == (None if seconds is None or before_end is None else now + timedelta(seconds=seconds - before_end))
+    assert due == now + timedelta(seconds=seconds - before_end)
     assert refresh_due_at(tokens(now=now, seconds=seconds), is_renewable=False, now=now) is None
 
 
@@ -209,6 +209,9 @@ def test_what_was_obtained_together_is_not_due_together(now: datetime, monkeypat
 
     assert len(set(due)) == 100
     assert all(now + timedelta(seconds=2340) <= one <= now + timedelta(seconds=2700) for one in due if one)
+    daily = [refresh_due_at(tokens(now=now, seconds=None), is_renewable=True, now=now) for _ in range(100)]
+    assert len(set(daily)) == 100
+    assert all(now + timedelta(hours=21.6) <= one <= now + timedelta(days=1) for one in daily if one)
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,27 @@ def test_tokens_are_renewed_in_the_last_quarter_of_their_life(
     assert refresh_due(now=now + timedelta(seconds=due_after)) == {"refreshed": 0, "failed": 0}
 
 
-@pytest.mark.parametrize("field", ["expires_in", "refresh_token"])
-def test_what_cannot_or_need_not_be_renewed_is_never_due(world: World, alice: User, now: datetime, field: str) -> None:
-    world.authorization_server.token_overrides = {field: None}
+def test_what_cannot_be_renewed_is_never_due(world: World, alice: User, now: datetime) -> None:
+    world.authorization_server.token_overrides = {"refresh_token": None}
     world.connect(alice, now=now)
 
     assert refresh_due(now=now + timedelta(days=3)) == {"refreshed": 0, "failed": 0}
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_without_a_lifetime_a_refresh_token_is_used_once_a_day(
+    world: World, alice: User, now: datetime, is_old: bool
+) -> None:
+    world.authorization_server.token_overrides = {"expires_in": None}
+    world.connect(alice, now=now)
+    if is_old:  # as the release before stored it
+        TokenSet.objects.update(refresh_due_at=None)
+    a_day = timedelta(days=1)
+
+    assert refresh_due(now=now + a_day - timedelta(seconds=1)) == {"refreshed": 0, "failed": 0}
+    assert refresh_due(now=now + a_day) == {"refreshed": 1, "failed": 0}
+    assert refresh_due(now=now + 2 * a_day - timedelta(seconds=1)) == {"refreshed": 0, "failed": 0}
+    assert refresh_due(now=now + 2 * a_day) == {"refreshed": 1, "failed": 0}
 
 
 @fault("F24")

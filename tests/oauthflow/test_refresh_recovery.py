@@ -17,9 +17,10 @@ from pytest_django import Settings
 from audit.models import AuditRecord
 from connections.models import Connection, Revocation, TokenSet
 from connections.revocations import end_grants
-from oauthflow.flows.refresh import batch, keep, owners, recovery, refresh_connection, spool
-from oauthflow.flows.refresh.recovery import recover_abandoned, replay_spool
-from oauthflow.flows.refresh_due import refresh_due
+from oauthflow.flows.refresh import batch, keep, owners, refresh_connection, replay, single, spool
+from oauthflow.flows.refresh.recovery import recover_abandoned
+from oauthflow.flows.refresh.replay import replay_spool
+from oauthflow.flows.refresh_due import refresh_due, refresh_due_in_turn
 from oauthflow.flows.revocation_outbox.batch import revoke_due
 from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
 from tests.fakes.internet import Answer
@@ -289,7 +290,7 @@ def test_a_file_that_does_not_open_is_skipped_and_recorded_once(
 ) -> None:
     refresh_connection(connection, now=now, trigger="use")
     folder.joinpath("torn.answer").write_text('{"id": "')
-    recovery._reported.clear()
+    replay._reported.clear()
 
     assert replay_spool() == replay_spool() == 0
     (entry,) = AuditRecord.objects.filter(reason="spool_unreadable")
@@ -309,6 +310,21 @@ def test_old_files_go_once_they_are_written(
     assert list(folder.iterdir()) == []
 
 
+def test_an_answer_that_came_into_the_spool_during_a_run_is_used_before_its_row_is_claimed(
+    world: World, connection: Connection, now: datetime
+) -> None:
+    """Its owner could not store it, and its lease has ended."""
+    before = TokenSet.objects.values().get()
+    refresh_connection(connection, now=now, trigger="use")
+    renewed = TokenSet.objects.get().access_token_sealed.reveal()
+    TokenSet.objects.update(**before | {"lease_owner": owners.new_owner(), "lease_expires_at": Now()})
+
+    rows = TokenSet.objects.values_list("pk", "issuer")
+    assert batch.refresh_many(rows, now=now + timedelta(minutes=1)) == batch.Outcome()
+    assert len(world.authorization_server.refresh_requests) == 1
+    assert TokenSet.objects.get().access_token_sealed.reveal() == renewed
+
+
 @fault("F24")
 def test_a_poison_row_is_put_aside_after_five_tries_and_the_others_go_on(
     world: World, alice: User, bob: User, now: datetime, monkeypatch: pytest.MonkeyPatch
@@ -326,3 +342,23 @@ def test_a_poison_row_is_put_aside_after_five_tries_and_the_others_go_on(
         assert refresh_due(now=moment) == {"refreshed": 1, "failed": 1}, tries
     bad.refresh_from_db()
     assert (bad.status, bad.reason) == ("degraded", "refresh_quarantined")
+
+
+@fault("F24")
+def test_one_after_the_other_a_poison_row_is_put_aside_too(
+    world: World, alice: User, bob: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = world.connect(alice, now=now), world.connect(bob, now=now)
+    TokenSet.objects.filter(connection=bad).update(expires_at=now)  # the first to be tried
+    made = single.request_of
+
+    def poisoned(row: TokenSet, *, now: datetime) -> object:
+        return made(row, now=now) if row.connection_id == good.pk else 1 / 0
+
+    monkeypatch.setattr(single, "request_of", poisoned)
+    for tries in range(5):
+        TokenSet.objects.update(refresh_due_at=now, next_attempt_at=None)
+        assert refresh_due_in_turn(now=now) == {"refreshed": 1, "failed": 1}, tries
+    bad.refresh_from_db()
+    assert (bad.status, bad.reason) == ("degraded", "refresh_quarantined")
+    assert refresh_due_in_turn(now=now + timedelta(minutes=50)) == {"refreshed": 1, "failed": 0}

@@ -20,7 +20,7 @@ from connections.models import Connection, TokenSet
 from connections.renewals import Renewal, read_renewal
 from connections.sealed_stores import Change
 from oauthflow.flows.refresh import owners, refresh_connection, spool
-from oauthflow.flows.refresh.recovery import replay_spool
+from oauthflow.flows.refresh.replay import replay_spool
 from oauthflow.flows.refresh.sealed_spool import SealedSpool
 from tests.fakes.world import World
 from tests.faults import fault

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 
 from connections.leases import Claim, Claimed, claim_many, give_lease_back
 from connections.models import ClientRegistration, Connection, FlowTrace, McpServer, TokenSet
@@ -36,6 +36,7 @@ from .health import note_success
 from .keep import give_back_unless_replaced, persistently, spool
 from .pace import pace
 from .queues import Queues
+from .replay import replay_spool
 from .spool import Reservation, SpoolError, forget
 
 Result = TypeVar("Result")
@@ -58,7 +59,11 @@ class Outcome:
 
 
 def refresh_many(
-    rows: Iterable[tuple[UUID, str]], *, now: datetime, dead_owners: frozenset[str] = frozenset()
+    rows: Iterable[tuple[UUID, str]],
+    *,
+    now: datetime,
+    dead_owners: frozenset[str] = frozenset(),
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Refresh these rows, as far as nobody else does it.
 
@@ -66,12 +71,13 @@ def refresh_many(
         rows: Ids of token sets with their issuers, the most urgent first.
         now: Aware UTC.
         dead_owners: Whose leases are taken over.
+        go_on: Asked before anything new is claimed; what is under way is awaited, for as long as a refresh may take.
     """
     queues = Queues(rows)
     if queues.is_empty:
         return Outcome()
     with closing(open_sender()) as sender, closing(_Run(queues, sender, now=now, dead_owners=dead_owners)) as run:
-        run.through()
+        run.through(go_on)
         return run.outcome
 
 
@@ -91,13 +97,25 @@ class _Run:
         for reservation in self._reserved:
             reservation.close()
 
-    def through(self) -> None:
-        """Claim, send and keep until nothing waits and nothing is under way."""
+    def through(self, go_on: Callable[[], bool]) -> None:
+        """Claim, send and keep until nothing waits and nothing is under way; whatever happens, keep what comes."""
         while not self._queues.is_empty or self._under_way or self._unstored:
-            if not self._unstored:  # else the database is away
-                self._claim(self._queues.next_rows(now=self._moment()))
-            self._keep(self._collected())
-            self._store()
+            if not self._queues.is_empty and not go_on():
+                self._queues.clear()
+            try:
+                if not self._unstored:  # else the database is away
+                    self._claim(self._queues.next_rows(now=self._moment()))
+                self._keep(self._collected())
+                self._store()
+            except (DatabaseError, InterfaceError) as error:
+                self._leave_the_rest(error)
+
+    def _leave_the_rest(self, error: Exception, ids: Sequence[UUID] = ()) -> None:
+        """The database, or the spool, is not writable: nothing more is sent."""
+        _log.warning("refresh.batch_stopped", exception=type(error).__name__)
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+        self._queues.clear(ids)
 
     def _moment(self) -> datetime:
         """Whole seconds only, rounded down: what was obtained is rather taken for older than it is."""
@@ -108,16 +126,13 @@ class _Run:
         if not ids:
             return
         try:
-            rows, make = self._read(ids), partial(self._made, now=self._moment())
+            rows, make = self._unanswered(ids), partial(self._made, now=self._moment())
             self._queues.look_for_trouble(rows)
             ready = [made for row in rows if (made := self._guarded(row, make)) is not None]
             left = set(ids) - {attempt.token_set.id for attempt, _ in ready}
             taken, crowded = self._leased([attempt for attempt, _ in ready])
-        except (DatabaseError, FlowError) as error:  # not writable, database or spool: nothing is sent
-            _log.warning("refresh.batch_stopped", exception=type(error).__name__)
-            if not connection.in_atomic_block:
-                connection.close_if_unusable_or_obsolete()
-            self._queues.clear(ids)
+        except (DatabaseError, InterfaceError, FlowError) as error:
+            self._leave_the_rest(error, ids)
             return
         for attempt, request in ready:
             pk = attempt.token_set.id
@@ -178,9 +193,12 @@ class _Run:
         return list(iter(partial(self._sender.next, seconds=0.0), None))
 
     def _keep(self, answers: Sequence[Answer]) -> None:
-        """Judge; put on the disk what was granted, before anything is written anywhere."""
+        """Judge; put on the disk what was granted, before anything is written anywhere.
+
+        An answer at which we fail ourselves is that row's trouble, after the others are kept.
+        """
         granted: list[tuple[Attempt, TokenResponse, Renewal]] = []
-        failed: list[tuple[Attempt, Answer, FlowError]] = []
+        failed: list[tuple[Attempt, Answer, Exception]] = []
         now = self._moment()
         for answer in answers:
             attempt = self._under_way.pop(answer.key)
@@ -188,7 +206,7 @@ class _Run:
             try:
                 tokens = _judged(attempt, answer)
                 granted.append((attempt, tokens, _sealed(attempt, tokens)))
-            except FlowError as error:
+            except Exception as error:
                 failed.append((attempt, answer, error))
         if granted:
             self._put_on_disk([renewal for _, _, renewal in granted])
@@ -231,7 +249,9 @@ class _Run:
             elif self._queues.succeeded(attempt.token_set, now=attempt.now):
                 note_success(attempt.token_set, now=attempt.now)
 
-    def _fail(self, attempt: Attempt, answer: Answer, error: FlowError, token_set: TokenSet) -> None:
+    def _fail(self, attempt: Attempt, answer: Answer, error: Exception, token_set: TokenSet) -> None:
+        if not isinstance(error, FlowError):
+            raise error
         if not answer.was_sent:
             give_lease_back(token_set, lease_owner=attempt.owner)
             return
@@ -255,13 +275,20 @@ class _Run:
             return work(row)
         except FlowError:  # recorded where it happened
             self.outcome.failed += 1
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             raise
         except Exception:
             _log.exception("refresh.row_failed", connection=str(row.connection_id))
             self.outcome.failed += 1
             quarantine(row, now=self._moment())
         return None
+
+    def _unanswered(self, ids: Sequence[UUID]) -> list[TokenSet]:
+        """Read; where an owner left a row in the middle, its answer may lie in the spool since this run began. R4."""
+        rows = self._read(ids)
+        if any(row.lease_owner for row in rows) and replay_spool():
+            rows = self._read(ids)
+        return rows
 
     def _read(self, ids: Sequence[UUID]) -> list[TokenSet]:
         """Rows in this order, with what they need; servers and registrations are read once for a run.

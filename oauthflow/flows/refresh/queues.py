@@ -107,8 +107,8 @@ class Queues:
             if not issuer.under_way:
                 issuer.waiting.clear()
 
-    def clear(self, rows: Iterable[UUID]) -> None:
-        """Leave everything that waits to a later run."""
+    def clear(self, rows: Iterable[UUID] = ()) -> None:
+        """Leave everything that waits to a later run, and these rows, which were taken but not sent."""
         self.done(rows)
         for issuer in self._issuers.values():
             issuer.waiting.clear()

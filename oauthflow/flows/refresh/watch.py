@@ -10,7 +10,8 @@ from django.utils import timezone
 from connections.database_time import by_database
 
 from ..watching import watch
-from .recovery import recover_abandoned, replay_spool
+from .recovery import recover_abandoned
+from .replay import replay_spool
 
 SECONDS: Final = 2.0
 
@@ -22,6 +23,6 @@ def watch_for_the_dead(stop: threading.Event) -> None:
     def look() -> None:
         while at_first:
             at_first.pop()()
-        recover_abandoned(now=by_database(timezone.now()))
+        recover_abandoned(now=by_database(timezone.now()), go_on=lambda: not stop.is_set())
 
     watch(look, name="refresh", every=SECONDS, stop=stop)
