@@ -69,7 +69,7 @@ def _redis(url: str) -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         # With the defaults, the tasks of a killed worker come back after an hour.
         "broker_transport_options": {
-            "visibility_timeout": 360, "unacked_restore_interval": 10, "unacked_restore_throttle": 1,
+            "visibility_timeout": 480, "unacked_restore_interval": 10, "unacked_restore_throttle": 1,
         },
     }  # fmt: skip
 

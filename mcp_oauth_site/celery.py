@@ -112,9 +112,11 @@ app.steps["worker"].add(Watches)
 
 def start_stand_in() -> None:
     """Look after beat as long as the worker runs."""
+    from oauthflow.flows.watching import begin
+
     from .stand_in import stand_in_for_beat
 
-    threading.Thread(target=stand_in_for_beat, args=(_stopping,), name="beat-stand-in", daemon=True).start()
+    begin(stand_in_for_beat, name="beat-stand-in", stop=_stopping)
 
 
 @signals.worker_shutting_down.connect(dispatch_uid="mcp_oauth_site.stop_stand_in")

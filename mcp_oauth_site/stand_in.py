@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -25,7 +26,7 @@ class StandIn:
     def __init__(self) -> None:
         self._is_needed = False
 
-    def look(self) -> None:
+    def look(self, *, go_on: Callable[[], bool] = lambda: True) -> None:
         """Renew what is due if beat is silent; the log says once when that begins, and once when it ends."""
         silent = beat_is_silent()
         if silent != self._is_needed:
@@ -36,7 +37,7 @@ class StandIn:
                 _log.info("beat is back", name="beat")
         if silent:
             STAND_IN_RUNS.inc()
-            refresh_due(now=by_database(timezone.now()))
+            refresh_due(now=by_database(timezone.now()), go_on=go_on)
 
 
 def stand_in_for_beat(stop: threading.Event) -> None:
@@ -44,7 +45,7 @@ def stand_in_for_beat(stop: threading.Event) -> None:
     stand_in = StandIn()
     while not stop.wait(settings.BEAT_SILENT_SECONDS / 2):
         try:
-            stand_in.look()
+            stand_in.look(go_on=lambda: not stop.is_set())
         except Exception as error:  # the database may be away; the next look comes
             _log.warning("stand_in.look_failed", exception=type(error).__name__)
         finally:

@@ -18,7 +18,6 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 _TICK_SECONDS: Final = 0.2
-_STOP_SECONDS: Final = 10.0
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _STABLE_SECONDS: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -30,11 +29,13 @@ class Child:
 
     Attributes:
         variables: Environment variables on top of ours.
+        stop_seconds: How long it may take to end when it is asked to.
     """
 
     name: str
     arguments: Sequence[str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    stop_seconds: float = 10.0
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     crashes: int = 0
@@ -85,7 +86,7 @@ class Supervisor:
         return all(child.running() for child in self._children)
 
     def run(self, *, on_tick: Callable[[], None] = lambda: None) -> None:
-        """Block until SIGINT or SIGTERM, then stop everything within ten seconds.
+        """Block until SIGINT or SIGTERM, then stop everything.
 
         Args:
             on_tick: Called about five times a second.
@@ -102,12 +103,15 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Ask all children to end, and kill those that do not."""
+        """Ask all children to end, and kill those that do not in their time."""
         for child in self._children:
             if child.process is not None:
                 child.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
-        while any(child.running() for child in self._children) and time.monotonic() < deadline:
+        began = time.monotonic()
+        while late := [child for child in self._children if child.running()]:
+            for child in late:
+                if time.monotonic() - began > child.stop_seconds:
+                    child.signal_group(signal.SIGKILL)
             time.sleep(0.05)
         for child in self._children:
             # Also where the child itself has ended: its own children may not have.

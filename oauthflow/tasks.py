@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
+import time
 from typing import Any, Final
 
+import structlog
 from celery import shared_task, signals
 from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
 
 from connections.database_time import by_database
 
@@ -21,8 +25,15 @@ from .flows.refresh.watch import watch_for_the_dead
 from .flows.refresh_due import refresh_due
 from .flows.revocation_outbox.watch import watch_revocations
 from .flows.warn_ahead import warn_ahead
+from .flows.watching import await_ends, begin
 from .flows.webhooks.watch import watch_webhooks
 from .hot_path.collector import collect_rarely
+
+RUN_SECONDS: Final = 150.0
+"""How long a run begins new refreshes."""
+LAST_ANSWER_SECONDS: Final = 60.0
+"""After which nothing is under way any more that was begun before: what a lease lasts."""
+_log: Final = structlog.get_logger(__name__)
 
 
 @shared_task
@@ -33,10 +44,23 @@ def purge_finished_requests() -> int:
     return purged + forget_registrations(now=now)
 
 
-@shared_task
+# The last answer is awaited for a minute, and written for two where the database is away.
+@shared_task(soft_time_limit=360, time_limit=420)
 def refresh_due_tokens() -> dict[str, int]:
-    """Renew what ends soon."""
-    return refresh_due(now=by_database(timezone.now()))
+    """Renew what ends soon. A run that is told to stop, or takes long, ends in order; another one takes the rest."""
+    until = time.monotonic() + RUN_SECONDS
+    done = refresh_due(now=by_database(timezone.now()), go_on=lambda: not is_stopping() and time.monotonic() < until)
+    if time.monotonic() >= until:
+        _wake_the_next()
+    return done
+
+
+def _wake_the_next() -> None:
+    """At once, and not only with beat's next message."""
+    try:
+        refresh_due_tokens.apply_async(expires=60, retry=False)
+    except BrokerError as error:  # beat sends one every minute, and workers look by themselves where it does not
+        _log.warning("refresh.next_run_not_woken", exception=type(error).__name__)
 
 
 @shared_task
@@ -75,16 +99,29 @@ def start_watches(**kwargs: Any) -> None:
     if _watching.is_set():
         return
     _watching.set()
-    threading.Thread(target=watch_for_the_dead, args=(_stopping,), name="refresh-watch", daemon=True).start()
-    threading.Thread(target=watch_webhooks, args=(_stopping,), name="webhook-watch", daemon=True).start()
-    threading.Thread(target=watch_revocations, args=(_stopping,), name="revocation-watch", daemon=True).start()
+    begin(watch_for_the_dead, name="refresh-watch", stop=_stopping)
+    begin(watch_webhooks, name="webhook-watch", stop=_stopping)
+    begin(watch_revocations, name="revocation-watch", stop=_stopping)
 
 
 @signals.worker_shutting_down.connect(dispatch_uid="oauthflow.stop_watches")
 def stop_watches(**kwargs: Any) -> None:
-    """Begin nothing new."""
+    """Begin nothing new. Celery itself waits for the tasks that run."""
     _stopping.set()
+    _told[0] = True
+
+
+@signals.worker_shutdown.connect(dispatch_uid="oauthflow.await_watches")
+def await_watches(**kwargs: Any) -> None:
+    """Keep the answers that are still under way."""
+    await_ends(seconds=LAST_ANSWER_SECONDS)
+
+
+def is_stopping() -> bool:
+    """Whether this worker was told to stop; the processes of its pool see it too."""
+    return bool(_told[0])
 
 
 _stopping: Final = threading.Event()
 _watching: Final = threading.Event()
+_told: Final = mmap.mmap(-1, 1)  # processes that are forked from this one share it

@@ -15,8 +15,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client, override_settings
 
+from mcp_oauth_site.management.commands import up
 from mcp_oauth_site.startup import first_administrator_link
 from mcp_oauth_site.supervise import Child, Supervisor
+from oauthflow.tasks import LAST_ANSWER_SECONDS
 
 _WRITES_ITS_PID = "import os,sys,time; open(sys.argv[1],'a').write(f'{os.getpid()}\\n'); time.sleep(60)"
 
@@ -50,6 +52,44 @@ def test_ctrl_c_stops_every_process(tmp_path: Path) -> None:
     pids = [pid for file in files for pid in _pids(file)]
     assert len(pids) == 2
     assert all(_is_gone(pid) for pid in pids)
+
+
+_TAKES_ITS_TIME = """
+import signal, sys, time
+def end(*_):
+    time.sleep(float(sys.argv[2]))
+    open(sys.argv[1], "a").write("ended")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+open(sys.argv[1], "w").write("began ")
+time.sleep(60)
+"""
+
+
+def test_each_process_has_a_time_of_its_own_to_end(tmp_path: Path) -> None:
+    files = [tmp_path / "quick", tmp_path / "slow"]
+    children = [
+        Child(file.name, [sys.executable, "-c", _TAKES_ITS_TIME, str(file), str(seconds)], stop_seconds=most)
+        for file, seconds, most in ((files[0], 60, 0.3), (files[1], 1.5, 30))
+    ]
+    began: list[float] = []
+
+    def both_are_there() -> bool:
+        is_so = all(file.exists() and file.read_text() for file in files)
+        if is_so:
+            began.append(time.monotonic())
+        return is_so
+
+    Supervisor(children).run(on_tick=_stop_when(both_are_there))
+    assert [file.read_text() for file in files] == ["began ", "began ended"]
+    assert time.monotonic() - began[0] < 20
+
+
+@pytest.mark.parametrize("only", [None, "worker"])
+def test_a_worker_has_the_time_that_its_last_refresh_takes(only: str | None) -> None:
+    stops = {child.name: child.stop_seconds for child in up._children("127.0.0.1", 8000, workers=1, only=only)}
+    assert stops.pop("worker") > LAST_ANSWER_SECONDS
+    assert set(stops.values()) <= {10.0}
 
 
 def test_a_killed_process_is_started_again(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from django.urls import resolve
 
 from mcp_oauth_site.env import Environment
 from mcp_oauth_site.keys import load_keys
+from mcp_oauth_site.management.commands.up import WORKER_STOP_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -234,3 +235,13 @@ def test_new_secrets_makes_a_set_that_starts_the_site_and_overwrites_nothing(tmp
     assert variables.redis_url("REDIS_URL").endswith("@redis:6379/0")
     again = subprocess.run(program, check=False, env=environment, capture_output=True)
     assert again.returncode == 1
+
+
+def test_whatever_stops_a_worker_gives_it_the_time_that_up_gives_it() -> None:
+    (worker,) = [found for found in _of_kind("Deployment") if found["metadata"]["name"] == "worker"]
+    assert worker["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > WORKER_STOP_SECONDS
+    assert int(_compose()["services"]["worker"]["stop_grace_period"].removesuffix("s")) > WORKER_STOP_SECONDS
+    for text in ((DEPLOY / "systemd" / "mcp-oauth-site.service").read_text(), (ROOT / "docs/operators.md").read_text()):
+        (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+        assert int(seconds) > WORKER_STOP_SECONDS
+        assert "\nKillMode=mixed\n" in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -61,18 +61,19 @@ def test_while_beat_is_silent_what_is_due_is_renewed_and_the_alarm_is_given_once
 def test_a_look_that_fails_does_not_end_the_looking(
     db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, looks = threading.Event(), []
+    stop, looks, goes_on = threading.Event(), [], []
 
-    def look(self: StandIn) -> None:
+    def look(self: StandIn, *, go_on: Callable[[], bool]) -> None:
         looks.append(self)
         if len(looks) == 3:
             stop.set()
+        goes_on.append(go_on())
         raise OSError
 
     monkeypatch.setattr(StandIn, "look", look)
     settings.BEAT_SILENT_SECONDS = 0.0
     stand_in_for_beat(stop)
-    assert len(looks) == 3
+    assert (len(looks), goes_on) == (3, [True, True, False])
 
 
 def _runs() -> float:

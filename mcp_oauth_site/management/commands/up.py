@@ -20,6 +20,8 @@ from mcp_oauth_site.startup import first_administrator_link, prepare_site
 from mcp_oauth_site.supervise import Child, Supervisor, accepts_connections, port_is_free
 
 ROLES: Final = ("web", "gateway", "worker", "beat")
+WORKER_STOP_SECONDS: Final = 70.0
+"""More than a lease of a refresh: the answers under way, each of which may be the only valid token, are kept first."""
 _ONE_MACHINE: Final = (
     "The database is a SQLite file of this machine: the other roles must run here too. For more than one machine set"
     " DATABASE_URL to a PostgreSQL database."
@@ -101,8 +103,8 @@ def _children(host: str, port: int, *, workers: int, only: str | None) -> list[C
     if not settings.REDIS_URL:
         worker += ["--pool", "threads"]
         if only is None:
-            return [web, Child("worker", [*worker, "--beat"])]
-    together = {"web": web, "worker": Child("worker", worker), "beat": beat}
+            return [web, Child("worker", [*worker, "--beat"], stop_seconds=WORKER_STOP_SECONDS)]
+    together = {"web": web, "worker": Child("worker", worker, stop_seconds=WORKER_STOP_SECONDS), "beat": beat}
     roles = {**together, "gateway": Child("gateway", [*serve, "--gateway"])}
     return list(together.values()) if only is None else [roles[only]]
 
