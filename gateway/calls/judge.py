@@ -112,9 +112,9 @@ class Judging:
         if most is not None and len(message.body) > most:
             words = f"The message is longer than {most} bytes."
             raise ForbiddenError(INVALID_REQUEST, words, status=413, id=message.id)
-        await self._require_agreement(exchange, message, server=server)
-        if refusal := policy.refusal_of(message):
+        if refusal := policy.refusal_of(message):  # first: what a forbidden tool describes is not for this person
             raise refusal
+        await self._require_agreement(exchange, message, server=server)
 
     async def _require_agreement(self, exchange: Exchange, message: Message, *, server: ServerRow) -> None:
         """Refuse a call whose headers for arguments are missing, or say something else than the arguments. G-07."""

@@ -44,6 +44,13 @@ async def test_a_forbidden_tool_does_not_reach_the_server(front: Front) -> None:
     assert await _noted(front) == [("tools/call", "echo", "forbidden", 200, -32602)]
 
 
+async def test_nor_is_told_which_headers_it_describes(front: Front) -> None:
+    front.policy = ONLY_READ
+    front.described = {"echo": [(ParameterHeader(b"mcp-param-city", ("city",)),)]}
+    answer = await front.ask(modern_call(7, arguments={"city": "Oslo"}), MODERN)
+    assert answer.json()["error"] == {"code": -32602, "message": "Unknown tool: echo"}
+
+
 async def test_an_allowed_tool_does(front: Front) -> None:
     front.policy = ONLY_READ
     answer = await front.ask(modern_call(name="read_file"), {**MODERN, "Mcp-Name": "read_file"})
