@@ -39,7 +39,7 @@ from .sessions.bound import Sessions
 from .sessions.headers import SessionHeaders
 from .streams.places import Places
 from .streams.rights import Rights
-from .streams.watch import EndedHereError, StreamEndedError, Watch
+from .streams.watch import EndedHereError, LateError, StreamEndedError, Watch
 from .targets.find import TARGETS, NeedsPersonError, NotServedError, ServerRow, find_server, find_target, holds
 
 _METHODS: Final = frozenset({"POST", "GET", "DELETE"})
@@ -205,9 +205,11 @@ class Gateway:
                 await self._forwarding.forward(call, under_way)
         except StreamEndedError as error:
             _log.info("a stream was ended", outcome=str(error))
+            may_resume = call.era is Era.LEGACY and isinstance(error, LateError)
+            missing = missing_answers(call.message, call.exchange.seen, words=error.message, may_resume=may_resume)
             with suppress(TimeoutError):  # nobody watches any more over a client that reads nothing
                 async with asyncio.timeout(self._limits.reading_seconds):
-                    await call.exchange.finish(missing_answers(call.message, call.exchange.seen, words=error.message))
+                    await call.exchange.finish(missing)
             raise
 
     async def _still_may(self, call: Call, policy: Policy) -> bool:

@@ -42,7 +42,11 @@ class RightEndedError(StreamEndedError):
     """Its caller was deactivated, the token ended, or the connection is another one."""
 
 
-class EndedHereError(StreamEndedError):
+class LateError(StreamEndedError):
+    """Its time is over, or its server was quiet for too long; the answer may still come, and be asked for again."""
+
+
+class EndedHereError(LateError):
     """It was open for as long as any stream may be, or this process ends."""
 
 
@@ -110,11 +114,11 @@ class UnderWay:
             return FailedError(504, _LATE)
         if self.stays_open:
             return EndedHereError("its time is over", _OVER)
-        return StreamEndedError("its time is over", _LATE)
+        return LateError("its time is over", _LATE)
 
     def _look_at_stream(self, now: float, limits: GatewayConfiguration) -> None:
         if not self.stays_open and now - self.received_at >= limits.idle_seconds:
-            self.stop(StreamEndedError("the server was quiet for too long", _LATE))
+            self.stop(LateError("the server was quiet for too long", _LATE))
         elif self.is_between_events and now - self.sent_at >= limits.heartbeat_seconds:
             self.is_sending, self.sent_at = True, now
             self._beating = asyncio.create_task(self._beat())

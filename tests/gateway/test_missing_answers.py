@@ -186,6 +186,49 @@ async def test_of_a_batch_those_are_told_that_have_no_answer(front: Front) -> No
     assert messages(received.body)[1:] == [failure(LATE, id=6), failure(LATE, id=8)]
 
 
+@limits(**SHORT)
+@requirement("G-21")
+async def test_of_a_batch_whose_answers_may_have_come_nobody_is_told_twice(front: Front) -> None:
+    batch = b"[%b]" % b",".join(legacy_call(id) for id in (6, 7))
+    front.upstream.behave = streams(ANSWER, front.looked, NOTE * 2000, front.looked, NOTE, never)
+    received = await front.ask(batch, {"Mcp-Protocol-Version": "2025-03-26"})
+    assert received.is_whole
+    assert b'"error"' not in received.body
+
+
+@pytest.mark.parametrize(
+    "front", [{"idle_seconds": 0.1}, {"stream_seconds": 0.2}, {}], ids=["idle", "time", "stop"], indirect=True
+)
+@requirement("G-17")
+async def test_who_can_come_back_for_the_answer_gets_no_error_in_its_place(
+    front: Front, request: pytest.FixtureRequest
+) -> None:
+    async def stops() -> None:
+        await front.looked()
+        if "stop" in request.node.callspec.id:
+            front.gateway.end_streams()
+
+    begun = b"id: 1\ndata:\n\n" + NOTE
+    front.upstream.behave = streams(begun, stops, never)
+    received = await open_stream(front, "legacy").end()
+    assert (received.is_whole, received.body) == (True, begun)
+    received = await open_stream(front, "modern").end()
+    assert messages(received.body.removeprefix(begun))[0]["id"] == 7
+
+
+@limits(event_line_bytes=1000, rights_seconds=0.05)
+@pytest.mark.parametrize("why", ["right", "length"])
+async def test_unless_it_would_come_back_in_vain(front: Front, why: str) -> None:
+    async def ends() -> None:
+        await front.looked()
+        if why == "right":
+            front.rights.clear()
+
+    front.upstream.behave = streams(b"id: 1\n" + NOTE, ends, *([b"x" * 1001] if why == "length" else []), never)
+    words = "The right to this has ended." if why == "right" else "The server's answer is too long."
+    await ended(front, "legacy", words=words)
+
+
 @limits(stream_seconds=0.1)
 async def test_who_waits_for_no_answer_is_told_nothing(front: Front) -> None:
     front.upstream.behave = streams(NOTE, never)
