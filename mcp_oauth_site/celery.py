@@ -27,6 +27,7 @@ TRANSPORT_ALIASES.update(
 )
 app = Celery("mcp_oauth_site")
 app.conf.update(settings.CELERY)
+app.conf.worker_consumer = "mcp_oauth_site.skipped_messages:Consumer"
 # An app that is off has no tasks.
 app.conf.beat_schedule = {
     name: entry

@@ -11,6 +11,8 @@ import structlog
 from kombu.transport import redis, sqlalchemy
 from redis import exceptions
 
+from .skipped_messages import UNREADABLE, note_skipped
+
 _log = structlog.get_logger(__name__)
 _UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError)
 
@@ -101,6 +103,6 @@ class SqlTransport(sqlalchemy.Transport):
 
 
 def _skipped(error: Exception) -> Empty:
-    """Return what means that there was no message. The error's text may hold parts of it; its type is told."""
-    _log.warning("a message that cannot be read is skipped", name=type(error).__name__)
+    """Return what means that there was no message."""
+    note_skipped(UNREADABLE, error=error)
     return Empty()

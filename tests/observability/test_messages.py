@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from queue import Empty
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.signals import task_rejected, task_unknown
 from kombu import Connection
+from kombu.exceptions import ContentDisallowed
 from kombu.transport import sqlalchemy
 
 from audit.correlation import begin_correlation, correlation_id
+from audit.models import AuditRecord
+from mcp_oauth_site import skipped_messages
 from mcp_oauth_site.broker import CORRELATION_HEADER, broker_settings
-from mcp_oauth_site.celery import begin_task_correlation, send_correlation
+from mcp_oauth_site.celery import app, begin_task_correlation, send_correlation
+from mcp_oauth_site.skipped_messages import note_skipped
+from tests.fakes.read_only import read_only_database
 from tests.scale.services import PrivateRedis
 
 
 # A word of SQLAlchemy to kombu, not to us.
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+@pytest.mark.django_db
 @pytest.mark.parametrize("payload", ["not json", "[]", "{}", '{"properties": null}', '"text"', "null"])
-def test_a_message_of_the_embedded_broker_that_cannot_be_read_is_skipped(payload: str, tmp_path: Path) -> None:
+def test_a_message_of_the_embedded_broker_that_cannot_be_read_is_skipped_and_recorded(
+    payload: str, tmp_path: Path
+) -> None:
     file = tmp_path / "broker.sqlite3"
     settings = broker_settings("", sqlite_file=file)
     with Connection(settings["broker_url"], transport_options=settings["broker_transport_options"]) as broker:
@@ -36,6 +47,59 @@ def test_a_message_of_the_embedded_broker_that_cannot_be_read_is_skipped(payload
         message.ack()
         queue.close()
     assert message.payload == {"number": 2}
+    assert recorded() == [("unreadable", 1)]
+
+
+def recorded() -> list[tuple[str, int]]:
+    found = AuditRecord.objects.filter(reason=skipped_messages.MESSAGE_SKIPPED).order_by("sequence")
+    return [(one.details["kind"], one.details["count"]) for one in found]
+
+
+@pytest.fixture(autouse=True)
+def nothing_skipped_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skipped_messages, "_recorded_at", {})
+    monkeypatch.setattr(skipped_messages, "_since", Counter())
+
+
+@pytest.mark.django_db
+def test_of_many_skipped_messages_one_of_a_kind_is_recorded_in_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(5):
+        note_skipped("unreadable")
+        note_skipped("unknown task")
+    assert recorded() == [("unreadable", 1), ("unknown task", 1)]
+    monkeypatch.setattr(skipped_messages, "_AGAIN_SECONDS", 0.0)
+    note_skipped("unreadable")
+    assert recorded()[2:] == [("unreadable", 5)]
+
+
+@pytest.mark.django_db
+def test_what_celery_itself_skips_is_recorded() -> None:
+    task_unknown.send(sender=None, exc=KeyError("nobody.knows.this"))
+    task_rejected.send(sender=None, exc=None)
+    task_rejected.send(sender=None, exc=ContentDisallowed("a pickle"))
+    assert recorded() == [("unknown task", 1), ("no task", 1), ("unreadable", 1)]
+
+
+@pytest.mark.django_db
+def test_a_message_whose_body_does_not_open_is_recorded() -> None:
+    acknowledged: list[bool] = []
+    message = SimpleNamespace(
+        content_type="application/json", content_encoding="utf-8", headers={}, body=b"{", properties={},
+        ack=lambda: acknowledged.append(True),
+    )  # fmt: skip
+    skipped_messages.Consumer.on_decode_error(object.__new__(skipped_messages.Consumer), message, ValueError())
+    assert (recorded(), acknowledged) == ([("unreadable", 1)], [True])
+    assert app.conf.worker_consumer == "mcp_oauth_site.skipped_messages:Consumer"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_skipped_message_that_cannot_be_recorded_stops_nothing_and_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with read_only_database():
+        note_skipped("unreadable")
+    note_skipped("unreadable")
+    assert recorded() == [("unreadable", 2)]
 
 
 def test_a_task_that_ends_after_its_connection_was_lost_ends_no_worker(

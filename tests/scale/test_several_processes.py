@@ -145,6 +145,22 @@ def test_a_redis_that_is_full_hinders_nobody_and_is_used_again_when_it_has_room(
     _workers_take_messages(site, seconds=20)
 
 
+def _recorded_as_skipped(site: Site, kind: str) -> int:
+    return int(
+        site.run(
+            "from audit.models import AuditRecord\n"
+            f"print(AuditRecord.objects.filter(reason='message_skipped', details__kind='{kind}').count())"
+        )
+    )
+
+
+def test_a_message_that_names_no_task_of_ours_is_skipped_and_recorded_once_by_each_worker(site: Site) -> None:
+    site.send_tasks("nobody.knows.this", times=8)
+    _workers_take_messages(site, seconds=15)
+    eventually(lambda: _recorded_as_skipped(site, "unknown task") > 0, seconds=5)
+    assert _recorded_as_skipped(site, "unknown task") <= 2
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -161,6 +177,8 @@ def test_a_message_that_is_no_json_is_skipped(site: Site, message: bytes) -> Non
         site.redis.client().lpush("celery", message)
     eventually(lambda: site.redis.client().llen("celery") == 0, seconds=15)
     _workers_take_messages(site, seconds=15)
+    eventually(lambda: _recorded_as_skipped(site, "unreadable") > 0, seconds=5)
+    assert _recorded_as_skipped(site, "unreadable") <= 2  # each of the two workers once, however many there were
     assert sum(log.read_text().count("process ended") for log in site.logs.values()) == ended
 
 
