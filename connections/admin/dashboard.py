@@ -142,6 +142,7 @@ def refresh_charts(*, now: datetime) -> tuple[Chart, Chart]:
     records = AuditRecord.objects.filter(
         event__in=(_REFRESHED, *_FAILED), at__gte=min(first_day, hour - timedelta(days=1))
     )
+    records = records.exclude(connection="")  # alerts, about no one connection
     hourly: Counter[tuple[datetime, bool]] = Counter()
     rows = records.annotate(hour=TruncHour("at")).values_list("hour", "event").annotate(Count("pk")).order_by()
     for at, event, count in rows:

@@ -77,6 +77,9 @@ def _egress(step: str, outcome: str) -> tuple[prometheus_client.Counter, prometh
 
 
 def _refresh_outcome(entry: Entry) -> str:
+    """Empty for what was no attempt to refresh: alerts bear the same event, but are about no one connection."""
+    if not entry.connection:
+        return ""
     if entry.event == AuditEvent.TOKEN_REFRESHED:
         return "refreshed"
     if entry.event == AuditEvent.REAUTHORIZATION_REQUIRED:

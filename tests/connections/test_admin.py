@@ -13,8 +13,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from audit.events import AuditEvent
 from audit.models import AuditRecord
+from audit.record import record
+from connections.admin.dashboard import refresh_charts
 from connections.models import ApiToken, Connection, FlowTrace, McpServer, ServerDiscovery
 from connections.models.api_token import hash_api_token
 from oauthflow.protocol.secret import Secret
@@ -272,6 +276,13 @@ def test_the_first_page_tells_how_things_stand(admin: Client, granted: Connectio
     assert "Connected: 1." in page
     assert "without a promise of PKCE" in page
     assert " style=" not in page
+
+
+def test_an_alert_is_no_failed_refresh(admin: Client, granted: Connection, now: datetime) -> None:
+    record(AuditEvent.TOKEN_REFRESH_FAILED, connection=granted, reason="temporarily_unavailable")
+    record(AuditEvent.TOKEN_REFRESH_FAILED, reason="mass_invalid_grant")
+    hours, days = refresh_charts(now=timezone.now())
+    assert (hours.failed, days.failed) == (1, 1)
 
 
 def test_the_first_page_keeps_to_what_somebody_may_see(alice: User, permit: Permit, granted: Connection) -> None:

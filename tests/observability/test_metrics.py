@@ -114,8 +114,10 @@ def test_refreshes_are_counted_by_outcome_and_host_of_the_issuer(
     before = _value("mcp_oauth_refreshes_total", **refreshed), _value("mcp_oauth_refreshes_total", **refused)
     details = {"issuer": "https://as.example/tenant/alice"}
     with django_capture_on_commit_callbacks(execute=True):
-        record(AuditEvent.TOKEN_REFRESHED, actor=alice, server="notes", details={**details, "seconds_left": 400})
-        record(AuditEvent.TOKEN_REFRESH_FAILED, actor=alice, reason="invalid_client", details=details)
+        left = {**details, "seconds_left": 400}
+        record(AuditEvent.TOKEN_REFRESHED, actor=alice, server="notes", connection=UUID(int=1), details=left)
+        record(AuditEvent.TOKEN_REFRESH_FAILED, connection=UUID(int=1), reason="invalid_client", details=details)
+        record(AuditEvent.TOKEN_REFRESH_FAILED, reason="invalid_client", details=details)  # the alert about it
     assert _value("mcp_oauth_refreshes_total", **refreshed) == before[0] + 1
     assert _value("mcp_oauth_refreshes_total", **refused) == before[1] + 1
     assert _value("mcp_oauth_refresh_seconds_left_bucket", le="900.0") >= 1
