@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
@@ -34,6 +35,8 @@ admin.site.unregister(User)
 @admin.register(User)
 class AccountAdmin(_UserAdmin):
     """Whoever is deactivated or deleted is disconnected first."""
+
+    actions = ("delete_selected",)
 
     # ---- Deactivating
 
@@ -82,6 +85,14 @@ class AccountAdmin(_UserAdmin):
             _disconnect([user], actor=acting_person(request))
         impact = _impact_of([user]) if user else None
         return super().delete_view(request, object_id, {"impact": impact, **(extra_context or {})})
+
+    @admin.action(description="Delete selected users", permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        """Django's own action, whose question says as well who loses what."""
+        asked: TemplateResponse | None = delete_selected(self, request, queryset)
+        if asked is not None and asked.context_data is not None:
+            asked.context_data["impact"] = _impact_of(queryset)
+        return asked
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         _disconnect(queryset, actor=acting_person(request))

@@ -140,11 +140,16 @@ def test_deleting_a_user_revokes_their_connections_first(admin: Client, connecte
     assert revoked_upstream() == ["queued"]
 
 
-def test_deleting_several_users_revokes_their_connections_first(
-    admin: Client, connected: Connection, alice: User
+def test_deleting_several_users_says_who_loses_what_and_revokes_their_connections_first(
+    admin: Client, connected: Connection, alice: User, bob: User
 ) -> None:
-    chosen = {"action": "delete_selected", "_selected_action": [alice.pk], "post": "yes"}
-    admin.post("/admin/auth/user/", chosen)
+    chosen = {"action": "delete_selected", "_selected_action": [alice.pk, bob.pk]}
+    asked = admin.post("/admin/auth/user/", chosen).content.decode()
+    assert "1 person will lose access to" in asked
+    assert "1 connection will be disconnected first" in asked
+    assert revoked_upstream() == []
+    admin.post("/admin/auth/user/", {**chosen, "post": "yes"})
+    assert not User.objects.filter(pk__in=[alice.pk, bob.pk]).exists()
     assert not Connection.objects.exists()
     assert revoked_upstream() == ["queued"]
 
