@@ -11,6 +11,7 @@ from zlib import crc32
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
+from django.db.models.functions import Now
 
 from .models import TokenSet
 from .recordset import as_json, recordset, returned
@@ -105,6 +106,11 @@ def lease_for_refresh(
 def give_lease_back(token_set: TokenSet, *, lease_owner: str) -> None:
     """Let go of a lease under which nothing was sent."""
     TokenSet.objects.filter(pk=token_set.pk, lease_owner=lease_owner).update(lease_owner="", lease_expires_at=None)
+
+
+def end_lease(token_set: TokenSet, *, lease_owner: str) -> None:
+    """Leave a row as an owner does that dies: whoever comes next takes over, not knowing what became of the token."""
+    TokenSet.objects.filter(pk=token_set.pk, lease_owner=lease_owner).update(lease_expires_at=Now())
 
 
 def _fitting(cursor: CursorWrapper, claims: Sequence[Claim]) -> list[Claim]:

@@ -22,7 +22,7 @@ from requests_oauthlib import OAuth2Session
 from urllib3.exceptions import DecodeError, HTTPError, InvalidHeader
 from urllib3.exceptions import TimeoutError as ConnectionTimeoutError
 
-from ..protocol.errors import FlowError, MalformedResponseError, ResponseTimeoutError, TransportError
+from ..protocol.errors import AnswerLostError, FlowError, MalformedResponseError, ResponseTimeoutError, TransportError
 from ..protocol.messages import Request, Response
 from ..protocol.token_endpoint import TokenResponse
 from ..protocol.trace import Trace
@@ -285,6 +285,8 @@ def _verdict(error: BaseException) -> FlowError:
     for one in chain:
         if isinstance(one, DecodeError | InvalidHeader | http.client.HTTPException) and not isinstance(one, cut_short):
             return MalformedResponseError("the response is not HTTP as we read it")
+    if any(isinstance(one, http.client.RemoteDisconnected | ConnectionResetError) for one in chain):
+        return AnswerLostError("no response: the connection was closed")
     return TransportError(f"no response: {type(error).__name__}")
 
 

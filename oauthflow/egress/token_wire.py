@@ -12,7 +12,7 @@ from typing import Final, cast
 
 import httptools
 
-from ..protocol.errors import FlowError, MalformedResponseError, TransportError
+from ..protocol.errors import AnswerLostError, FlowError, MalformedResponseError
 from ..protocol.messages import Response
 from ..protocol.urls import ParsedUrl
 from .limits import HEADER_BYTES, Limits
@@ -89,7 +89,7 @@ class Wire(asyncio.Protocol):
         if self._told is None:
             return
         if not self._received:
-            self._finish(TransportError("no response: the connection was closed"))
+            self._finish(AnswerLostError("no response: the connection was closed"))
         elif self._ends_with_connection():
             self._complete()
         else:

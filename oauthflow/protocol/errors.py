@@ -3,6 +3,7 @@
 FlowError                            base of all: something stopped a flow
 ├── BlockedUrlError                  our own guard refused the address
 ├── TransportError                   no response: name, TLS, time, size
+│   ├── AnswerLostError              the connection ended after the request and before a response
 │   └── ResponseTimeoutError         the other side took too long
 ├── MalformedResponseError           a response that the RFC does not allow
 ├── DiscoveryError                   no usable metadata                       RFC 9728 §3, RFC 8414 §3
@@ -69,6 +70,10 @@ class TransportError(FlowError):
     """No response: name, connection, TLS, size. `retry_after` is in seconds where a server gave one."""
 
     default_code = Code.NETWORK_ERROR
+
+
+class AnswerLostError(TransportError):
+    """The connection ended after the request and before a response: nobody here knows what became of it."""
 
 
 class ResponseTimeoutError(TransportError):

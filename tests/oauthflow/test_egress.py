@@ -16,6 +16,7 @@ from pytest_django import Settings
 from oauthflow.egress import Egress, Limits, blocking, resolve
 from oauthflow.egress.addresses import Address
 from oauthflow.protocol.errors import (
+    AnswerLostError,
     BlockedUrlError,
     FlowError,
     MalformedResponseError,
@@ -237,6 +238,14 @@ def test_closed_and_silent_ports_give_the_same_error(settings: Settings, monkeyp
     silent = refused(Request("GET", f"http://127.0.0.1:{port}/"))
     assert isinstance(closed, TransportError)
     assert str(closed) == str(silent)
+
+
+def test_an_answer_that_was_lost_is_told_from_a_request_that_was_not_sent(settings: Settings) -> None:
+    settings.EGRESS_ALLOW = ("127.0.0.1",)
+    with serving(b"") as server:
+        lost = refused(Request("POST", server.url, form={"grant_type": "refresh_token"}))
+    unsent = refused(Request("POST", server.url, form={"grant_type": "refresh_token"}))
+    assert (type(lost), type(unsent), len(server.requests)) == (AnswerLostError, TransportError, 1)
 
 
 def test_a_blocked_url_is_in_the_trace() -> None:

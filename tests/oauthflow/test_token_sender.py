@@ -17,6 +17,7 @@ from oauthflow.egress import Answer as Sent
 from oauthflow.egress import Sender, open_sender, origin, resolve
 from oauthflow.egress.token_sender import TokenSender, _Exchange
 from oauthflow.protocol.errors import (
+    AnswerLostError,
     BlockedUrlError,
     FlowError,
     MalformedResponseError,
@@ -118,7 +119,7 @@ def raw(sender: Sender, settings: Settings, *answers: bytes) -> list[Response | 
         (b"HTTP/1.0 200 OK\nContent-Length: 2\n\n{}", b"{}"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1 \r\n{\r\n1\r\n}\r\n0\r\n\r\n", b"{}"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"{}"),
-        (b"", TransportError),
+        (b"", AnswerLostError),
         (b"SSH-2.0-OpenSSH\r\n", MalformedResponseError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}", MalformedResponseError),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", MalformedResponseError),

@@ -6,11 +6,13 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Final
 
+from connections.leases import end_lease
 from connections.models import TokenSet
 from connections.services import record_refresh_failure, require_reauthorization
 from oauthflow.conf import configuration
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import (
+    AnswerLostError,
     AuthorizationRequiredError,
     ClientRefusedError,
     FlowError,
@@ -20,7 +22,7 @@ from oauthflow.protocol.retry_after import ServerUnavailableError
 
 from ..register_client import supersede
 from .attempt import Attempt
-from .health import may_end_grant, note_failure
+from .health import is_held_back, may_end_grant, note_failure
 
 POISON_TRIES: Final = 5
 POISON_PAUSE: Final = timedelta(days=1)
@@ -41,6 +43,9 @@ def settle(attempt: Attempt, error: FlowError) -> None:
     """
     if attempt.asks_issuer:
         note_failure(attempt.token_set, error, now=attempt.now)
+    if _is_worth_another(attempt, error):
+        end_lease(attempt.token_set, lease_owner=attempt.owner)
+        raise error
     if not isinstance(error, GrantRefusedError) or _is_doubtful(attempt):
         pause(attempt, error)
         raise error
@@ -58,6 +63,12 @@ def quarantine(token_set: TokenSet, *, now: datetime) -> None:
         next_attempt_at=now + wait,
         actor=None,
     )
+
+
+def _is_worth_another(attempt: Attempt, error: FlowError) -> bool:
+    """Whether the token is sent once more within seconds, as after a death: the server may have replaced it. R4."""
+    is_first_loss = isinstance(error, AnswerLostError) and attempt.asks_issuer and not attempt.is_recovery
+    return is_first_loss and not is_held_back(attempt.token_set, now=attempt.now)
 
 
 def _is_doubtful(attempt: Attempt) -> bool:
