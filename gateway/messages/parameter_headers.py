@@ -30,7 +30,8 @@ _IS_SCHEMA: Final = frozenset(
 _MEMBERS_ARE_SCHEMAS: Final = frozenset(
     {"allOf", "anyOf", "oneOf", "prefixItems", "patternProperties", "dependentSchemas", "$defs", "definitions"}
 )
-_MIRRORED: Final = (str, int, float)
+_LARGEST: Final = 2**53 - 1
+"""Integers beyond no client has to repeat, and some do not: a double would not hold them."""
 
 
 class ParameterHeader(NamedTuple):
@@ -97,7 +98,7 @@ def parameter_disagreement(headers: Headers, wordings: Collection[Wording], argu
             return f"The header {error}."
         if sent is not None and not any(_says(decoded(sent), value) for value in values):
             return f"The header {name.decode('ascii')} differs from the argument that it repeats."
-        if sent is None and len(found) == len(wordings) and all(isinstance(value, _MIRRORED) for value in values):
+        if sent is None and len(found) == len(wordings) and all(map(_is_repeated, values)):
             return f"The header {name.decode('ascii')} is missing."
     return ""
 
@@ -107,6 +108,13 @@ def _value_at(path: tuple[str, ...], arguments: object) -> Any:
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
+
+
+def _is_repeated(value: object) -> bool:
+    """Whether every client repeats it in a header."""
+    if isinstance(value, int | float):
+        return value == value // 1 and abs(value) <= _LARGEST
+    return isinstance(value, str)
 
 
 def _says(text: str | None, value: object) -> bool:

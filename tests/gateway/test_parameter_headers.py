@@ -111,6 +111,15 @@ def test_no_header_is_missed_where_the_body_has_nothing_for_it(arguments: Any) -
 
 
 @requirement("G-07")
+def test_numbers_that_no_header_may_say_are_not_missed() -> None:
+    wordings = [parameter_headers(schema(count=described("Count", "integer")))]
+    for number in (2**53, -(2**53), 10**400, 1e21, 4.5):
+        assert parameter_disagreement(Headers(), wordings, {"count": number}) == ""
+    for number in (2**53 - 1, 1 - 2**53, 42.0, 0, True):
+        assert "missing" in parameter_disagreement(Headers(), wordings, {"count": number})
+
+
+@requirement("G-07")
 def test_of_a_tool_with_several_descriptions_one_has_to_fit() -> None:
     first = parameter_headers(schema(region=described("Region")))
     second = parameter_headers(schema(place=described("Region")))
