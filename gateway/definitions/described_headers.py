@@ -21,6 +21,7 @@ from oauthflow.newest import Newest
 
 from ..messages.parameter_headers import ANNOTATION, parameter_headers
 from ..models import ToolDefinition
+from .compare import MOST_WORDINGS
 
 if TYPE_CHECKING:
     from ..messages.parameter_headers import Wording
@@ -90,10 +91,11 @@ def _read(server_id: UUID) -> _OfServer:
     """Return all wordings of the tools of which one describes a header; nothing else leaves the database."""
     definitions = ToolDefinition.objects.filter(server=server_id).order_by()
     describing = definitions.annotate(text=Cast("definition", TextField())).filter(text__contains=ANNOTATION)
-    found: dict[str, set[Wording]] = defaultdict(set)
+    found: dict[str, list[Wording]] = defaultdict(list)
     for name, definition in definitions.filter(name__in=describing.values("name")).values_list("name", "definition"):
-        found[name].add(parameter_headers(definition.get("inputSchema")))
-    return dict(found)
+        found[name].append(parameter_headers(definition.get("inputSchema")))
+    # Where further wordings are not kept, one of them may describe nothing.
+    return {name: {*all_, ()} if len(all_) >= MOST_WORDINGS else set(all_) for name, all_ in found.items()}
 
 
 def _disconnect() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..calls.outcome import AnswerEnd
 
 _NO_MESSAGE: Final = b"event: incomplete\n\n"
-_HAS_ID: Final = re.compile(rb"(?:^|[\r\n])id:")
+_HAS_ID: Final = re.compile(rb"(?:^|[\r\n])id: ?[^ \r\n]")
 
 
 def missing_answers(

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from connections.models import McpServer
 from gateway.calls.judge import Judging
 from gateway.definitions.approve import forget
+from gateway.definitions.compare import MOST_WORDINGS
 from gateway.endpoint.exchange import Exchange
 from gateway.messages import RefusedMessageError, read_message
 from gateway.models import ToolDefinition
@@ -107,6 +109,31 @@ def test_another_process_notices_a_new_description_and_a_forgotten_one(alice: Us
     assert "differs" in still_differs
     assert "missing" in missing
     assert "missing" in missing_again
+
+
+def test_where_not_all_descriptions_are_kept_none_is_held_to_have_been_seen(alice: User) -> None:
+    """Many people with a description each: what the latest one says nobody knows."""
+    server = make_server()
+    city = {"type": "object", "properties": {"city": {"type": "string", "x-mcp-header": "City"}}}
+    rows = [
+        ToolDefinition(
+            server=server, name="echo", digest=str(number), state="approved", first_seen_at=timezone.now(),
+            definition={"name": "echo", "description": f"Of person {number}", "inputSchema": city},
+        )
+        for number in range(MOST_WORDINGS)
+    ]  # fmt: skip
+    ToolDefinition.objects.bulk_create(rows[:-1])
+
+    async def serve() -> list[str]:
+        async with Process(server, alice) as process:
+            found = [await process.refusal()]
+            await in_database(rows[-1].save)
+            return [*found, await process.refusal(), await process.refusal(City="Bergen")]
+
+    missing, may_be_left_out, differs = asyncio.run(serve())
+    assert "missing" in missing
+    assert may_be_left_out == ""
+    assert "differs" in differs
 
 
 def test_what_is_known_asks_the_database_nothing(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:

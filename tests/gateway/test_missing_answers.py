@@ -216,6 +216,12 @@ async def test_who_can_come_back_for_the_answer_gets_no_error_in_its_place(
     assert messages(received.body.removeprefix(begun))[0]["id"] == 7
 
 
+@limits(**SHORT)
+async def test_an_empty_id_lets_nobody_come_back(front: Front) -> None:
+    front.upstream.behave = streams(b"id:\n" + NOTE, never)
+    await ended(front, "legacy", words=LATE)
+
+
 @limits(event_line_bytes=1000, rights_seconds=0.05)
 @pytest.mark.parametrize("why", ["right", "length"])
 async def test_unless_it_would_come_back_in_vain(front: Front, why: str) -> None:
