@@ -36,8 +36,9 @@ async def caller_of_api_token(token: str, *, is_still_good: StillGood, at: float
         InsufficientScopeError: It is not for calling tools.
     """
     now = datetime.fromtimestamp(at, UTC)
-    found = await TARGETS.ask(API_TOKEN, hash_api_token(token), now, now - _USE_IS_OLD_AFTER)
-    if found is None:
+    found = await TARGETS.ask(API_TOKEN, hash_api_token(token), now - _USE_IS_OLD_AFTER)
+    expires_at = as_moment(found.expires_at).timestamp() if found is not None and found.expires_at else None
+    if found is None or (expires_at is not None and expires_at <= at):
         raise InvalidTokenError("The API token is not known here, or not good any more.")
     scopes = _scopes(found.scopes)
     if not scopes >= _NEEDED:
@@ -49,7 +50,7 @@ async def caller_of_api_token(token: str, *, is_still_good: StillGood, at: float
         subject=f"api-token:{as_uuid(found.id)}",
         client_id=found.name,
         scopes=scopes,
-        expires_at=as_moment(found.expires_at).timestamp() if found.expires_at else None,
+        expires_at=expires_at,
         is_still_good=is_still_good,
     )
 

@@ -9,7 +9,11 @@ from oauthflow.hot_path.questions import Question
 
 
 class StoredApiToken(NamedTuple):
-    """An API token that is neither revoked nor expired, of somebody who is active; with the driver's types."""
+    """An API token that is not revoked, of somebody who is active; with the driver's types.
+
+    Whether it has expired whoever asks sees for themselves: who asks for the same as of another moment may get the same
+    answer.
+    """
 
     id: Any
     user_id: int
@@ -23,9 +27,8 @@ API_TOKEN: Final = Question(
     "t.id, t.user_id, t.name, CAST(t.scopes AS text), t.expires_at, "
     "t.last_used_at IS NULL OR t.last_used_at <= w.stale",
     "connections_apitoken t JOIN auth_user u ON u.id = t.user_id",
-    "t.token_hash = w.token_hash AND u.is_active "
-    "AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > w.now)",
-    asked={"token_hash": "text", "now": "timestamptz", "stale": "timestamptz"},
+    "t.token_hash = w.token_hash AND u.is_active AND t.revoked_at IS NULL",
+    asked={"token_hash": "text", "stale": "timestamptz"},
     read=StoredApiToken._make,
 )
 """`stale`: the moment before which a noted use is old."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -28,7 +30,7 @@ from gateway.models import InboundTrust
 from tests.authserver.grants import make_client, make_consent, make_family, mint, notes, nothing_remembered
 from tests.requirements import requirement
 
-from .calling import bearer, caller_of, is_still_good, nothing_known, said, until
+from .calling import bearer, caller_of, identified, in_loop, is_still_good, nothing_known, said, until
 
 __all__ = ["notes", "nothing_known", "nothing_remembered"]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -230,6 +232,25 @@ def test_an_answer_may_outlive_an_api_token_and_nothing_else_may(
     assert is_still_good(caller, at=at)
     revoke_api_token(row, now=timezone.now())
     assert not is_still_good(caller, at=at)
+
+
+@requirement("G-24")
+def test_an_api_token_that_has_expired_is_refused_beside_an_answer_that_outlives_it(
+    with_api_tokens: InboundTrust, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They ask the database for the same, each as of another moment."""
+    token, _ = _api_token(bob, lifetime=timedelta(hours=1))
+    caller, at, ran = bearer(token), time.time(), time.time
+    monkeypatch.setattr(time, "time", lambda: ran() + 3601)
+
+    async def both() -> list[object]:
+        with suppress(InvalidTokenError):
+            await identified(f"Bearer {token}")  # what this process has to look up once is known now
+        answer, call = caller.is_still_good(at), identified(f"Bearer {token}")
+        return [*await asyncio.gather(answer, call, return_exceptions=True), await caller.is_still_good(at)]
+
+    is_good, refused, is_still = in_loop(both)
+    assert (is_good, type(refused), is_still) == (True, InvalidTokenError, True)
 
 
 def test_what_is_asked_for_in_sql_is_what_the_models_say(with_api_tokens: InboundTrust, bob: User) -> None:
