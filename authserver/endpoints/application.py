@@ -34,7 +34,7 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 _CAPACITY: Final = 2000
 _GATHERING_SECONDS: Final = 0.001
-_BUSY: Final = error_answer(TemporarilyUnavailableError("Too many requests at once.", retry_after_seconds=1))
+_BUSY: Final = error_answer(TemporarilyUnavailableError("This cannot be answered now.", retry_after_seconds=1))
 _log = structlog.get_logger(__name__)
 
 
