@@ -45,7 +45,8 @@ class Relay:
         """Relay a JSON document: in one piece if it is all there.
 
         Raises:
-            FailedError: 502, it is too long, or too long to be edited; nothing was sent yet.
+            FailedError: 502, it is too long, or too long to be edited; only of one that does not say its length, and is
+                not edited, was something sent.
             FlowError: The server broke off.
         """
         answer, exchange, most = self._answer, self._exchange, self._most
@@ -63,7 +64,7 @@ class Relay:
             await self._send(piece)
             piece = await answer.read_piece()
             if exchange.sent_bytes > most:
-                return  # without an end, so that nobody takes it for the whole
+                raise FailedError(502, _TOO_LONG)  # it has no end then, so that nobody takes it for the whole
         await exchange.finish()
 
     async def events(self, headers: list[RawHeader], *, edit: Edit | None, only_with: bytes) -> None:

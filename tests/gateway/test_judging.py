@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 from pytest_django import Settings
 
 from gateway.messages.parameter_headers import ParameterHeader
@@ -133,6 +134,21 @@ async def test_a_long_answer_is_not_relayed(front: Front) -> None:
     front.upstream.behave = answers(b'{"id":1,"result":{"text":"' + b"x" * 1024 + b'"}}')
     answer = await front.ask(modern_call(), MODERN)
     assert (answer.status, b"xxx" in answer.body) == (502, False)
+    assert (await _noted(front))[0][2] == "upstream_error"
+
+
+async def test_nor_is_one_noted_as_answered_that_was_cut(front: Front) -> None:
+    async def behave(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for _ in range(3):
+            await response.write(b" " * 1000)
+            await front.looked()
+        return response
+
+    front.policy, front.upstream.behave = Policy(limits=Limits(response_bytes=1500)), behave
+    answer = await front.ask(legacy_call(), LEGACY)
+    assert (answer.status, answer.is_whole) == (200, False)
     assert (await _noted(front))[0][2] == "upstream_error"
 
 
