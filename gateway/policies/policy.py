@@ -20,7 +20,7 @@ class Limits:
     Attributes:
         calls_per_minute: So many at once, and then so many in each minute; None: any number.
         request_bytes: Longest request; None: as long as the gateway takes it.
-        response_bytes: Longest answer that is no stream; None: as long as the gateway takes it.
+        response_bytes: Longest answer, or event of a stream that stays open; None: as long as the gateway takes it.
         open_streams: At the same time in one process; None: as many as the gateway lets a person have.
     """
 
