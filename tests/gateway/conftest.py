@@ -10,6 +10,9 @@ from .front import Front, standing
 
 
 @pytest_asyncio.fixture
-async def front(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> AsyncIterator[Front]:
+async def front(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, request: pytest.FixtureRequest
+) -> AsyncIterator[Front]:
+    settings.GATEWAY = getattr(request, "param", settings.GATEWAY)
     async with standing(monkeypatch, settings) as opened:
         yield opened

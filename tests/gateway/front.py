@@ -255,6 +255,15 @@ class Front:
         self.server = replace(self.server, **changes)
 
 
+def limits(**changes: float) -> pytest.MarkDecorator:
+    """Open the fixture `front` with these in place of `GATEWAY`."""
+    return pytest.mark.parametrize("front", [changes], indirect=True)
+
+
+def never() -> Any:
+    return asyncio.Event().wait()
+
+
 @asynccontextmanager
 async def standing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> AsyncIterator[Front]:
     """Open a gateway in front of a server that a test plays."""

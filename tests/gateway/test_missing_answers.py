@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from pytest_django import Settings
 
 from gateway import application
 from tests.requirements import requirement
 
-from .front import LEGACY, MODERN, Client, Front, legacy_call, modern_call, standing
+from .front import LEGACY, MODERN, Client, Front, legacy_call, limits, modern_call, never
 from .upstream import RESULT, streams
 
 NOTE = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7}}\n\n'
 ANSWER = b"data: " + RESULT.replace(b'"id":1', b'"id":7') + b"\n\n"
 SHORT = {"idle_seconds": 0.1}
 LATE = "The server did not answer in time."
-
-
-@pytest_asyncio.fixture
-async def front(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, request: pytest.FixtureRequest
-) -> AsyncIterator[Front]:
-    settings.GATEWAY = getattr(request, "param", {})
-    async with standing(monkeypatch, settings) as opened:
-        yield opened
-
-
-def limits(**changes: float) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("front", [changes], indirect=True)
-
-
-def never() -> Any:
-    return asyncio.Event().wait()
 
 
 def open_stream(front: Front, kind: str) -> Client:

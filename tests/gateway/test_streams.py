@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from pytest_django import Settings
 
@@ -24,28 +23,11 @@ from gateway.streams.watch import StreamEndedError, UnderWay
 from gateway.targets.find import NeedsPersonError, Reason
 from tests.requirements import requirement
 
-from .front import LEGACY, MODERN, Client, Front, legacy_call, modern_call, standing
+from .front import LEGACY, MODERN, Client, Front, legacy_call, limits, modern_call, never
 from .upstream import streams
 
 EVENT = b"data: {}\n\n"
 LISTEN = {**MODERN, "Mcp-Method": "subscriptions/listen", "Mcp-Name": None}
-
-
-@pytest_asyncio.fixture
-async def front(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, request: pytest.FixtureRequest
-) -> AsyncIterator[Front]:
-    settings.GATEWAY = getattr(request, "param", {})
-    async with standing(monkeypatch, settings) as opened:
-        yield opened
-
-
-def limits(**changes: float) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("front", [changes], indirect=True)
-
-
-def never() -> Any:
-    return asyncio.Event().wait()
 
 
 async def until(condition: Callable[[], bool]) -> None:
