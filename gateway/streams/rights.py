@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 
 from ..conf import GatewayConfiguration
-from .watch import RightEndedError, UnderWay, Watch
+from .watch import EndedHereError, RightEndedError, StreamEndedError, UnderWay, Watch
 
 _WITH_REDIS_SECONDS: Final = 0.4
 """A site with Redis runs many processes and ends a right within a second everywhere; what tokens say is half as old."""
@@ -19,6 +19,7 @@ _AT_ONCE: Final = 200
 _SLOW_SECONDS: Final = 0.3
 _ENDED: Final = "The right to this has ended."
 """Whichever it was, and no more than a new request would be told."""
+_NOBODY_KNOWS: Final = "The gateway cannot look this up at the moment."
 _log = structlog.get_logger(__name__)
 
 
@@ -57,12 +58,14 @@ class Rights:
             await asyncio.wait(asked.values(), timeout=_SLOW_SECONDS)
 
     async def _look(self, stream: UnderWay) -> None:
+        why: StreamEndedError = RightEndedError("the right to it has ended", _ENDED)
         still_may = False
         try:
             still_may = await stream.still_may()
         except Exception as error:
             _log.warning("nobody knows whether a stream may stay open", name=type(error).__name__)
+            why = EndedHereError("nobody knows whether it may stay open", _NOBODY_KNOWS)
         finally:
             del self._asking[stream]
         if not still_may:
-            stream.stop(RightEndedError("the right to it has ended", _ENDED))
+            stream.stop(why)

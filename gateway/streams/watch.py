@@ -47,7 +47,7 @@ class LateError(StreamEndedError):
 
 
 class EndedHereError(LateError):
-    """It was open for as long as any stream may be, or this process ends."""
+    """It was open for as long as any stream may be, nobody can say whether it still may be, or this process ends."""
 
 
 class UnderWay:

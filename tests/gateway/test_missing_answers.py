@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway import application
+from gateway.endpoint.answers import BusyError
 from tests.requirements import requirement
 
 from .front import LEGACY, MODERN, Client, Front, legacy_call, limits, modern_call, never
@@ -106,6 +107,22 @@ async def test_when_a_right_has_ended(front: Front, kind: str) -> None:
 
     front.upstream.behave = streams(NOTE, ends, never)
     await ended(front, kind, words="The right to this has ended.")
+
+
+@limits(rights_seconds=0.05)
+@requirement("G-10", "G14")
+@STREAMS
+async def test_when_nobody_can_say_whether_the_right_has_ended(front: Front, kind: str) -> None:
+    async def away() -> None:
+        await front.looked()
+        front.missing = BusyError(503, "The database is away.", wait_seconds=1)
+
+    front.upstream.behave = streams(NOTE, away, never)
+    await ended(front, kind, words="The gateway cannot look this up at the moment.")
+    async with asyncio.timeout(5):
+        while not front.noted:
+            await asyncio.sleep(0.01)
+    assert front.noted[0].outcome == "ended"
 
 
 @requirement("G-10")
