@@ -231,7 +231,7 @@ class _Run:
             return
         try:
             written = store_renewals([renewal for _, _, renewal in self._unstored])
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             _log.warning("refresh.outcome_not_stored_yet", exception=type(error).__name__, count=len(self._unstored))
             if time.monotonic() < self._store_until and not connection.in_atomic_block:
                 connection.close()
