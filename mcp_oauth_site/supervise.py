@@ -18,6 +18,7 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 _TICK_SECONDS: Final = 0.2
+_SILENT_SECONDS: Final = 3.0
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _STABLE_SECONDS: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -107,10 +108,14 @@ class Supervisor:
         for child in self._children:
             if child.process is not None:
                 child.process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
+        began, is_told = time.monotonic(), False
         while late := [child for child in self._children if child.running()]:
+            passed = time.monotonic() - began
+            if passed > _SILENT_SECONDS and not is_told:
+                _log.info("waiting for the answers under way", name=", ".join(child.name for child in late))
+                is_told = True
             for child in late:
-                if time.monotonic() - began > child.stop_seconds:
+                if passed > child.stop_seconds:
                     child.signal_group(signal.SIGKILL)
             time.sleep(0.05)
         for child in self._children:
