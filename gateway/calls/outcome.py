@@ -43,7 +43,7 @@ class AnswerEnd:
         Args:
             status: That the client got.
         """
-        end = b"".join(self._chunks)
+        end, _ = self.kept()
         if b'"error"' in end or _FAILED.search(end):
             answer = _last_answer(end)
             error = answer.get("error")

@@ -49,19 +49,19 @@ class IssuerHealthAdmin(LookOnlyAdmin):
     @admin.display(description="status")
     def state(self, found: IssuerHealth) -> SafeString:
         now = by_database(timezone.now())
-        if found.guarded_until is not None and found.guarded_until > now:
+        if found.is_guarded(now=now):
             return badge("Refuses everybody: not believed", tone="bad")
         if found.reason in CLIENT_CODES:
             return badge("Does not know this site", tone="bad")
         if found.paused_until is not None:
             return badge("Does not answer", tone="warn")
-        if found.believed_until is not None and found.believed_until > now:
+        if found.is_believed(now=now):
             return badge("Refusals are believed", tone="warn")
         return badge("Some requests failed", tone="warn") if found.failures else badge("Works again", tone="good")
 
     @admin.display(description="held until", ordering="paused_until")
     def held(self, found: IssuerHealth) -> SafeString:
-        if found.guarded_until is not None and found.guarded_until > timezone.now():
+        if found.is_guarded(now=by_database(timezone.now())):
             return format_html("guard ends {}", moment(found.guarded_until))
         return format_html("tried again {}", moment(found.paused_until)) if found.paused_until else nothing()
 

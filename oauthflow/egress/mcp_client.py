@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _LONGEST_ANSWER: Final = 2000
-_FIRST_MODERN: Final = "2026-07-28"
+FIRST_MODERN: Final = "2026-07-28"
 _OLDER: Final[Newest[str, bool]] = Newest(most=1000)
 """Addresses of servers that begin with `initialize`: they need not be asked the modern way first each time."""
 
@@ -119,7 +119,7 @@ async def _connected(
             if refusals:
                 raise
     client = await stack.enter_async_context(client_of("auto"))
-    if url and client.protocol_version < _FIRST_MODERN:
+    if url and client.protocol_version < FIRST_MODERN:
         _OLDER[url] = True
     return client
 

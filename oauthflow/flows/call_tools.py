@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from connections.models import Connection
 from connections.services import require_reauthorization
 from oauthflow.egress import leave_database
-from oauthflow.egress.mcp_client import McpRefusedError, TokenRefusedError, with_mcp_client
+from oauthflow.egress.mcp_client import FIRST_MODERN, McpRefusedError, TokenRefusedError, with_mcp_client
 from oauthflow.protocol.bearer import BearerChallenge, bearer_challenge
 from oauthflow.protocol.errors import AuthorizationRequiredError, MalformedResponseError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _MOST_PAGES = 50
-_FIRST_WITH_HEADERS = "2026-07-28"
 
 
 class ScopeRequiredError(AuthorizationRequiredError):
@@ -74,7 +73,7 @@ async def called(client: Client, name: str, arguments: dict[str, Any]) -> CallTo
 
     Spec: MCP 2026-07-28, transports, custom headers from tool parameters. G-25.
     """
-    if client.protocol_version >= _FIRST_WITH_HEADERS:
+    if client.protocol_version >= FIRST_MODERN:
         async for tool in _listed(client):
             if tool.name == name:
                 break

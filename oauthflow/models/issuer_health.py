@@ -55,3 +55,11 @@ class IssuerHealth(models.Model):
 
     def __str__(self) -> str:
         return f"{self.issuer} {self.client_id}".strip()
+
+    def is_guarded(self, *, now: datetime) -> bool:
+        """Whether refusals of its grants are not believed."""
+        return self.guarded_until is not None and self.guarded_until > now
+
+    def is_believed(self, *, now: datetime) -> bool:
+        """Whether an administrator said that each of them is to be believed."""
+        return self.believed_until is not None and self.believed_until > now

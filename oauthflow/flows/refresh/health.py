@@ -119,9 +119,9 @@ def may_end_grant(token_set: TokenSet, *, now: datetime) -> bool:
     (`flows.judge_issuer`).
     """
     found = _row(token_set.issuer)
-    if found.believed_until is not None and found.believed_until > now:
+    if found.is_believed(now=now):
         return True
-    if found.guarded_until is not None and found.guarded_until > now:
+    if found.is_guarded(now=now):
         return False
     if found.refused_since is None or found.refused_since + MASS_WINDOW < now:
         IssuerHealth.objects.filter(pk=found.pk).update(refusals=1, refused_since=now)
