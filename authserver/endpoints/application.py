@@ -74,7 +74,6 @@ class TokenEndpoints:
         """Begin the thread that answers token requests, all at once what came in while it was busy."""
         self._batches = Batches(
             _answer_durably,
-            at_end=_disconnect,
             name="token-endpoint",
             capacity=_CAPACITY,
             gathering_seconds=_GATHERING_SECONDS,
@@ -179,8 +178,3 @@ def _answer_durably(requests: Sequence[FormRequest]) -> list[Answer]:
             with connection.cursor() as cursor:
                 cursor.execute("PRAGMA synchronous = FULL")
     return answer_token_requests(requests)
-
-
-def _disconnect() -> None:
-    """Of this thread: what `connection` stands for differs from thread to thread."""
-    connection.close()

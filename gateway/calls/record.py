@@ -139,7 +139,7 @@ class CallRecorder:
     async def open(self) -> None:
         """Begin the thread."""
         self._batches: Batches[Sequence[NotedCall], None] = Batches(
-            _write_all, at_end=_disconnect, name="gateway-calls", capacity=self._capacity
+            _write_all, name="gateway-calls", capacity=self._capacity
         )
 
     async def close(self) -> None:
@@ -251,7 +251,3 @@ def _entry(call: NotedCall) -> Entry:
         correlation_id=call.correlation_id,
         details=details,
     )
-
-
-def _disconnect() -> None:
-    connection.close()  # of this thread

@@ -65,9 +65,7 @@ class DefinitionWatch:
 
     async def open(self) -> None:
         """Begin the thread."""
-        self._lists: Batches[_List, None] = Batches(
-            self._look, at_end=_disconnect, name="gateway-definitions", capacity=_MOST_WAITING
-        )
+        self._lists: Batches[_List, None] = Batches(self._look, name="gateway-definitions", capacity=_MOST_WAITING)
 
     async def close(self) -> None:
         """Look at what waits, and end."""
@@ -165,7 +163,3 @@ def _keep(server_id: UUID, new: Mapping[tuple[str, str], dict[str, Any]], *, kno
                 kept.append(definition)
         if kept:
             report(kept, now=now)
-
-
-def _disconnect() -> None:
-    connection.close()  # of this thread

@@ -45,7 +45,7 @@ class DescribedHeaders:
     async def open(self) -> None:
         """Begin a thread that asks the database."""
         self._questions: Batches[UUID, _OfServer] = Batches(
-            _answer, at_end=_disconnect, name="gateway-described", capacity=_MOST_WAITING,
+            _answer, name="gateway-described", capacity=_MOST_WAITING,
             patience_seconds=PATIENCE_SECONDS,
         )  # fmt: skip
 
@@ -79,7 +79,7 @@ def _answer(asked: Sequence[UUID]) -> list[_OfServer]:
         connection.close()
         return _read_all(asked)
     finally:
-        _disconnect()  # it is asked seldom, and connections are few
+        connection.close()  # it is asked seldom, and connections are few
 
 
 def _read_all(server_ids: Sequence[UUID]) -> list[_OfServer]:
@@ -96,7 +96,3 @@ def _read(server_id: UUID) -> _OfServer:
         found[name].append(parameter_headers(definition.get("inputSchema")))
     # Where further wordings are not kept, one of them may describe nothing.
     return {name: {*all_, ()} if len(all_) >= MOST_WORDINGS else set(all_) for name, all_ in found.items()}
-
-
-def _disconnect() -> None:
-    connection.close()  # of this thread

@@ -65,7 +65,7 @@ class PolicyBook:
     async def open(self) -> None:
         """Begin a thread that asks the database."""
         self._questions: Batches[int | None, Any] = Batches(
-            self._answer, at_end=_disconnect, name="gateway-policies", capacity=_MOST_WAITING,
+            self._answer, name="gateway-policies", capacity=_MOST_WAITING,
             patience_seconds=PATIENCE_SECONDS,
         )  # fmt: skip
 
@@ -211,10 +211,6 @@ def _rows(sql: str, *parameters: int) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())
-
-
-def _disconnect() -> None:
-    connection.close()  # of this thread
 
 
 _NONE: Final[frozenset[int]] = frozenset()

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeAlias, TypeVar
 
+from django.db import connection
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Batch: TypeAlias = list[tuple[Item, asyncio.Future[Result]]]
@@ -35,7 +37,8 @@ class Batches(Generic[Item, Result]):
     Args:
         work: Takes items and returns as many results; what it raises reaches everybody whose item was among them.
         afterwards: Called with the items that were worked on, once their results are on their way; must not raise.
-        at_end: Called in the thread when it ends.
+        at_end: Called in the thread when it ends. If not given, Django's connection of that thread is closed: what
+            `connection` stands for differs from thread to thread.
         name: Of the thread.
         capacity: How many items may wait or be worked on.
         gathering_seconds: That moment; a caller who is alone never waits.
@@ -48,7 +51,7 @@ class Batches(Generic[Item, Result]):
         work: Callable[[Sequence[Item]], Sequence[Result]],
         *,
         afterwards: Callable[[Sequence[Item]], None] = lambda items: None,
-        at_end: Callable[[], None],
+        at_end: Callable[[], None] = lambda: connection.close(),
         name: str,
         capacity: int,
         gathering_seconds: float = 0.0,

@@ -26,7 +26,7 @@ class NotedUses:
     """Notes the use of connections in a thread of its own. `note` and `close` belong to the event loop's thread."""
 
     def __init__(self, *, name: str) -> None:
-        self._batches: Batches[UUID, None] = Batches(_note, at_end=_disconnect, name=name, capacity=_CAPACITY)
+        self._batches: Batches[UUID, None] = Batches(_note, name=name, capacity=_CAPACITY)
 
     def note(self, connection_id: UUID) -> None:
         """Note that a connection was used now, one whose noted use is old."""
@@ -49,7 +49,3 @@ def _note(connection_ids: Sequence[UUID]) -> list[None]:
         _log.warning("the last use of some connections was not noted", count=len(connection_ids))
         connection.close()
     return [None] * len(connection_ids)
-
-
-def _disconnect() -> None:
-    connection.close()

@@ -43,7 +43,6 @@ class Recorder:
         self._batches: Batches[Release, None] = Batches(
             _write,
             afterwards=_note_use,
-            at_end=_disconnect,
             name="token-release-recorder",
             capacity=capacity,
             gathering_seconds=_GATHERING_SECONDS,
@@ -91,10 +90,6 @@ def _append(entries: Sequence[Entry]) -> None:
             with connection.cursor() as cursor:
                 cursor.execute("PRAGMA synchronous = FULL")
     append_many(entries)
-
-
-def _disconnect() -> None:
-    connection.close()
 
 
 def _note_use(releases: Sequence[Release]) -> None:
