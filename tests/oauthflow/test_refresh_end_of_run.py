@@ -104,6 +104,20 @@ def test_a_run_that_takes_long_leaves_the_rest_to_one_that_begins_at_once(
     assert len(world.authorization_server.refresh_requests) == len(many)
 
 
+@pytest.mark.parametrize(("seconds", "runs"), [(tasks.LONG_RUN_SECONDS - 1, 0), (tasks.LONG_RUN_SECONDS, 1)])
+def test_what_became_due_during_a_run_waits_for_the_next_minute_only_where_the_run_was_short(
+    world: World, clock: list[float], woken: list[dict[str, Any]], now: datetime, seconds: float, runs: int
+) -> None:
+    world.connect(User.objects.create_user("late"), now=now)
+
+    def takes_its_time() -> None:
+        clock[0] += seconds
+
+    world.authorization_server.before_token_answer = takes_its_time
+    assert tasks.refresh_due_tokens() == {"refreshed": 1, "failed": 0}
+    assert len(woken) == runs
+
+
 def test_a_broker_that_is_away_when_the_next_run_should_be_woken_does_no_harm(
     world: World, many: list[Connection], clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +143,7 @@ def test_a_worker_that_is_told_to_stop_claims_nothing_more_in_any_of_its_process
     world: World, many: list[Connection], woken: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
     monkeypatch.setattr(tasks, "by_database", lambda read: now + DUE)
+    monkeypatch.setattr(tasks, "LONG_RUN_SECONDS", 0.0)
     reading, writing = os.pipe()
     tells_child, told = os.pipe()
     child = os.fork()
