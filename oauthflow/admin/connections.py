@@ -57,7 +57,7 @@ class ConnectionAdmin(LookOnlyAdmin):
     actions = ("revoke_selected",)
     fields = (
         "server", "owner", "label", "state", "why", "issuer", "granted_scopes", "requested_scopes",
-        "registration_method", "obtained", "ends", "renewal", "refreshed", "used",
+        "registration_method", "signed_in", "ends", "renewal", "refreshed", "used",
     )  # fmt: skip
     change_form_template = "admin/connections/connection/change_form.html"
 
@@ -83,9 +83,8 @@ class ConnectionAdmin(LookOnlyAdmin):
         return reason_in_words(connection.reason) or nothing()
 
     @admin.display(description="signed in")
-    def obtained(self, connection: Connection) -> SafeString:
-        tokens = _tokens(connection)
-        return moment(tokens.obtained_at if tokens else None, otherwise="no tokens stored")
+    def signed_in(self, connection: Connection) -> SafeString:
+        return moment(connection.connected_at)
 
     @admin.display(description="access ends", ordering="tokens__expires_at")
     def ends(self, connection: Connection) -> SafeString:
@@ -96,7 +95,7 @@ class ConnectionAdmin(LookOnlyAdmin):
     def renewal(self, connection: Connection) -> SafeString:
         tokens = _tokens(connection)
         if tokens is None or not tokens.is_renewable:
-            return badge("Does not renew itself") if tokens else moment(None)
+            return badge("Does not renew itself") if tokens else moment(None, otherwise="no tokens stored")
         if tokens.refresh_failures:
             return badge(f"Failed {tokens.refresh_failures} times in a row", tone="warn")
         return badge("Renews itself", tone="good")

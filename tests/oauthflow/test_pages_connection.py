@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from connections.api_tokens import issue_api_token
@@ -62,6 +64,22 @@ def test_trouble_heals_by_itself_and_is_not_shown_any_more(world: World, connect
     page = page_for(alice, connection)
     assert "with trouble" not in page
     assert "in a row" not in page
+
+
+def test_a_renewal_is_no_sign_in(world: World, alice: User) -> None:
+    signed_in = timezone.now() - timedelta(hours=2)
+    connection = world.connect(alice, now=signed_in)
+    refresh_connection(connection, now=timezone.now(), trigger="request")
+    shown = re.search("<dt>Signed in</dt><dd>(.*?)</dd>", page_for(alice, connection))
+    assert shown
+    assert "2 hours ago" in shown[1]
+    User.objects.filter(pk=alice.pk).update(is_staff=True, is_superuser=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=alice.pk))
+    page = client.get(reverse("admin:connections_connection_change", args=(connection.pk,))).content.decode()
+    shown = re.search(r"field-signed_in.*?readonly.*?</time>", page, re.DOTALL)
+    assert shown
+    assert "2 hours ago" in shown[0]
 
 
 def test_attempts_of_a_server_are_for_who_looks_after_servers(
