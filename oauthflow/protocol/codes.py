@@ -153,3 +153,6 @@ SENTENCES: dict[Code, Sentence] = {
         "An administrator has to complete the server's settings and check it."
     ),
 }
+
+REFUSED_HERE = Sentence("What was sent makes no sense here. Signing in again does not help.")
+"""Of `invalid_request` where we say it ourselves; its other sentence is about what a service did not understand."""

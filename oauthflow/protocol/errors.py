@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .codes import SENTENCES, Code
+from .codes import REFUSED_HERE, SENTENCES, Code
 
 
 class FlowError(Exception):
@@ -179,9 +179,15 @@ class AccountChangedError(FlowError):
 
 
 class InvalidRequestError(FlowError):
-    """What the caller asked for makes no sense."""
+    """What the caller asked for makes no sense. We say so and no service: signing in there does not help."""
 
     default_code = Code.INVALID_REQUEST
+
+    def __init__(self, detail: str = "", *, code: Code | None = None) -> None:
+        super().__init__(detail, code=code)
+        if self.code is Code.INVALID_REQUEST:
+            self.message = REFUSED_HERE.message
+            self.retryable = self.requires_reauthorization = False
 
 
 class SecretUnreadableError(FlowError):

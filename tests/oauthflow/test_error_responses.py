@@ -14,7 +14,7 @@ from rest_framework import exceptions
 from audit.correlation import begin_correlation
 from oauthflow.error_responses import graphql_payload, page_context, rest_exception_handler, rest_response, status_of
 from oauthflow.protocol import errors
-from oauthflow.protocol.codes import SENTENCES, Code
+from oauthflow.protocol.codes import REFUSED_HERE, SENTENCES, Code
 from oauthflow.protocol.retry_after import ServerUnavailableError
 from oauthflow.protocol.secret import Secret
 
@@ -67,7 +67,15 @@ def test_no_face_shows_the_detail_of_any_error(kind: type[errors.FlowError]) -> 
     error = kind(_DETAIL)
     for said in (_rest(error).data, page_context(error), graphql_payload(error)):
         assert "as.example" not in str(said)
-        assert said["message"] == SENTENCES[error.code].message
+        ours = kind is errors.InvalidRequestError
+        assert said["message"] == (REFUSED_HERE if ours else SENTENCES[error.code]).message
+
+
+def test_a_request_that_we_refuse_ourselves_sends_nobody_to_sign_in_and_one_that_a_service_refuses_does() -> None:
+    for error, helps in ((errors.InvalidRequestError(_DETAIL), False), (errors.TokenEndpointError(_DETAIL), True)):
+        for said in (_rest(error).data, graphql_payload(error)):
+            assert (said["retryable"], said["requires_reauthorization"]) == (helps, helps)
+        assert graphql_payload(error)["reauthorization_reason"] == ("invalid_request" if helps else "")
 
 
 def test_a_rest_answer_has_the_five_members_of_the_contract_and_is_not_kept() -> None:
