@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.demonstration import Demonstration, running_demonstration
 
@@ -52,6 +52,21 @@ def test_a_new_user_connects_and_stays_connected_until_the_grant_is_taken_back(
     agree_upstream(page)
     expect(page.get_by_text("Connected").first).to_be_visible()
     assert notes.create("Back", "again").status_code == 200
+
+
+def test_the_command_that_is_printed_is_about_this_site(demonstration: Demonstration) -> None:
+    printed = demonstration.log.read_text()
+    assert f"PUBLIC_URL={demonstration.url} DATA_DIR={demonstration.data} .venv/bin/python manage.py call" in printed
+
+
+def test_a_button_that_needs_a_script_is_not_there_without_one(demonstration: Demonstration, chromium: Browser) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page, demonstration)
+    page.goto(f"{demonstration.url}/servers/notes")
+    expect(page.locator("button[data-copy]").first).to_be_attached()
+    expect(page.locator("button[data-copy]").first).to_be_hidden()
+    context.close()
 
 
 class Notes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from typing import Any, Final
 
@@ -78,15 +80,22 @@ class Command(UpCommand):
             f"  1. Sign in as alice / {_PEOPLE['alice']}.\n"
             "  2. Choose Connect beside Notes. At the demonstration's own login, sign in as testuser / testpass\n"
             "     and allow the access.\n"
-            "  3. Choose Test: the tools of the server are listed with your new connection.\n"
+            "  3. Choose Test it: the tools of the server are listed with your new connection.\n"
             f"  4. Point any MCP client at {url}/mcp/notes; {url}/servers/notes says how.\n\n"
             f"  Administrator: {url}/admin/ as admin / {_PEOPLE['admin']}.\n"
             f"  Upstream: {self._issuer}/ (there testuser can take the access back).\n"
-            "  Tokens live for a minute there, and are renewed before they end.\n\n"
+            f"  Tokens live for {self._access_token_seconds} seconds there, and are renewed before they end.\n\n"
             "  In another terminal:\n"
-            f"    DEBUG=true EGRESS_ALLOW={','.join(settings.EGRESS_ALLOW)} .venv/bin/python manage.py call notes"
+            f"    {_environment()} .venv/bin/python manage.py call notes"
             ' create_secure_note \'{"title": "Hello", "content": "World"}\' --user alice\n'
         )
+
+
+def _environment() -> str:
+    """What stands before another command, so that it finds this site's data and makes links to it."""
+    chosen = {name: os.environ[name] for name in ("PUBLIC_URL", "DATA_DIR") if os.environ.get(name)}
+    variables = {"DEBUG": "true", "EGRESS_ALLOW": ",".join(settings.EGRESS_ALLOW), **chosen}
+    return " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def _configure(slug: str, *, client_secret: str = "", **fields: Any) -> None:
