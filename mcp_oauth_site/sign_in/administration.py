@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.contrib.admin import AdminSite
+from django.contrib.admin import AdminSite, site
 from django.contrib.admin.apps import AdminConfig
 from django.http import HttpRequest
 
@@ -12,6 +12,13 @@ class AdministrationConfig(AdminConfig):
     """Puts our own site in the place of Django's."""
 
     default_site = "mcp_oauth_site.sign_in.administration.Administration"
+
+    def ready(self) -> None:
+        """Find every admin, and leave out allauth's for what it would keep unsealed and this site never reads."""
+        super().ready()
+        from allauth.socialaccount.models import SocialApp, SocialToken
+
+        site.unregister([SocialApp, SocialToken])
 
 
 class Administration(AdminSite):

@@ -36,3 +36,14 @@ def test_an_empty_box_keeps_the_secret_and_the_issuer_stays(
     row.refresh_from_db()
     assert (row.name, row.issuer, row.slug) == ("Renamed", provider.issuer, "corp")
     assert row.client_secret_sealed.reveal().reveal() == "provider-secret"
+
+
+def test_there_is_one_place_for_providers_and_none_for_a_secret_that_is_not_sealed(
+    client: Client, administrator: User
+) -> None:
+    client.force_login(administrator)
+    shown = client.get("/admin/").content.decode()
+    assert "Identity providers" in shown
+    assert "socialapp" not in shown
+    assert "socialtoken" not in shown
+    assert client.get("/admin/socialaccount/socialapp/add/").status_code == 404
