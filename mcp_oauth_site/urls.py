@@ -28,6 +28,7 @@ urlpatterns = [
     path("", include("audit.urls")),
     path("accounts/", include("mcp_oauth_site.sign_in.urls")),
     path("admin/login/", admin_login, name="admin_login"),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

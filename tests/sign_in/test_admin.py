@@ -47,3 +47,9 @@ def test_there_is_one_place_for_providers_and_none_for_a_secret_that_is_not_seal
     assert "socialapp" not in shown
     assert "socialtoken" not in shown
     assert client.get("/admin/socialaccount/socialapp/add/").status_code == 404
+
+
+def test_the_password_is_changed_on_the_page_of_the_account(client: Client, administrator: User) -> None:
+    client.force_login(administrator)
+    answer = client.get("/admin/password_change/")
+    assert (answer.status_code, answer["Location"]) == (302, "/accounts/password/change/")
