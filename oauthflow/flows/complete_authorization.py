@@ -94,6 +94,16 @@ def complete_authorization(
     return pending
 
 
+def require_whole_address(pending: AuthorizationRequest, params: Mapping[str, str]) -> None:
+    """Refuse a code alone where the service promises to name itself beside it: so the sign-in stays open for the rest.
+
+    Raises:
+        InvalidRequestError: Only the code was pasted; without `iss` it would be taken for another's. RFC 9207 §2.4.
+    """
+    if pending.iss_required and params.keys() == {"code"}:
+        raise InvalidRequestError("this service names itself in the address: paste all of it")
+
+
 def parse_pasted(text: str) -> dict[str, str]:
     """Read what a person pasted: the whole redirect address, its query, or `code` alone.
 

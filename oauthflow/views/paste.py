@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from oauthflow.error_responses import page_context, status_of
-from oauthflow.flows.complete_authorization import complete_authorization, parse_pasted
+from oauthflow.flows.complete_authorization import complete_authorization, parse_pasted, require_whole_address
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.errors import FlowError, InvalidRequestError
 
@@ -50,4 +50,5 @@ def _params(request: SignedInRequest, waiting: Sequence[AuthorizationRequest]) -
     chosen = [one for one in waiting if str(one.pk) == request.POST.get("request")] or list(waiting)
     if len(chosen) != 1:
         raise InvalidRequestError("a code alone does not say which request it belongs to")
+    require_whole_address(chosen[0], params)
     return {**params, "state": chosen[0].state_sealed.reveal().reveal()}

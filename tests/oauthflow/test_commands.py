@@ -207,6 +207,16 @@ def test_connect_without_a_browser_refuses_what_is_no_answer(
     assert world.authorization_server.token_requests == []
 
 
+def test_a_code_alone_is_no_alarm_where_the_service_names_itself_beside_it(
+    world: World, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.server()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("only-a-code\n"))
+    code, sentence, said = refused("connect", "notes", "--user", "alice", "--no-browser")
+    assert (code, "paste all of it" in sentence, "another sign-in service" in sentence) == (1, True, False)
+    assert "or its code" not in said
+
+
 def test_connect_needs_no_sign_in_where_the_server_needs_none(world: World, alice: User) -> None:
     world.server(auth_type=McpServer.AuthType.NONE)
     assert run("connect", "notes", "--user", "alice") == "Notes needs no sign-in.\n"

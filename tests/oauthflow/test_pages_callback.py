@@ -204,6 +204,16 @@ def test_a_code_alone_belongs_to_the_one_request_that_waits(browser: Client, wor
     assert Connection.objects.get().status == Connection.Status.ACTIVE
 
 
+def test_a_code_alone_ends_nothing_where_the_service_names_itself_beside_it(
+    browser: Client, world: World, alice: User
+) -> None:
+    back = _agreed(world, _manual(world, alice))
+    code = dict(parse_qsl(urlsplit(back).query))["code"]
+    assert browser.post("/oauth/paste", {"pasted": code}).status_code == 400
+    assert browser.post("/oauth/paste", {"pasted": back}).status_code == 303
+    assert Connection.objects.get().status == Connection.Status.ACTIVE
+
+
 def test_a_code_alone_needs_a_choice_where_several_wait(browser: Client, world: World, alice: User) -> None:
     world.authorization_server.promises_iss = False
     first, second = _manual(world, alice), _manual(world, alice)

@@ -17,7 +17,7 @@ from django.utils.crypto import constant_time_compare
 from audit.progress import with_progress
 from connections.models import Connection, McpServer
 from connections.services import connection_for
-from oauthflow.flows.complete_authorization import complete_authorization, parse_pasted
+from oauthflow.flows.complete_authorization import complete_authorization, parse_pasted, require_whole_address
 from oauthflow.flows.connect_unattended import connect_unattended
 from oauthflow.flows.decide_account import decide_account
 from oauthflow.flows.start_authorization import StartedAuthorization, start_authorization
@@ -102,7 +102,7 @@ class Command(BaseCommand):
         self.stdout.write(
             f"Open this link in any browser and sign in:\n\n  {started.authorization_url}\n\n"
             "The browser ends at an address of this site; it does not matter if that page does not load.\n"
-            "Paste the whole address, or its code, here:"
+            f"Paste the whole address{'' if started.request.iss_required else ', or its code,'} here:"
         )
         self.stdout.flush()
         pasted = sys.stdin.readline(_LONGEST_PASTE)
@@ -110,6 +110,7 @@ class Command(BaseCommand):
             raise CommandError("Nothing was pasted.", returncode=PERSON_NEEDED)
         state = started.state.reveal()
         params = parse_pasted(pasted)
+        require_whole_address(started.request, params)
         if not constant_time_compare(params.get("state", state), state):
             raise CommandError("That address belongs to another sign-in; start again.")
         try:
