@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Final
 from django.db import DatabaseError
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -20,7 +19,7 @@ from audit.record import entry
 from connections.authentication import acting_client
 from connections.models import Connection
 from connections.models.api_token import ApiScope
-from connections.services import connection_for, keep_subject_token, may_connect
+from connections.services import connection_for, keep_subject_token
 from oauthflow.error_responses import RETRY_AFTER_SECONDS
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.connect_unattended import connect_unattended
@@ -48,7 +47,7 @@ from oauthflow.serializers import (
 from oauthflow.status import connection_status
 
 from .answers import NEEDS_PERSON, REFUSALS
-from .rest_view import RestView, managed_connection, said, usable_connection, usable_server, visible_connection
+from .rest_view import RestView, connectable_server, managed_connection, said, usable_connection, visible_connection
 from .way_on import authorization_required
 
 _READ: Final = ApiScope.CONNECTIONS_READ
@@ -77,9 +76,9 @@ class ConnectionsView(RestView):
     def post(self, request: Request) -> Response:
         now = timezone.now()
         wanted = said(NewConnectionSerializer, request)
-        server = usable_server(self.person, wanted["server"])
-        if not may_connect(self.person, server):
-            raise PermissionDenied("Everybody shares one connection to this server; an administrator makes it.")
+        server = connectable_server(self.person, wanted["server"])
+        if "subject_token" in wanted and server.grant_type != GrantType.TOKEN_EXCHANGE:
+            raise InvalidRequestError("a subject token is of use for enterprise-managed access only")
         connection = connection_for(self.person, server, label=wanted["label"], actor=self.person)
         is_new = connection.created_at >= now
         if server.is_unattended and (connection.status != Connection.Status.ACTIVE or "subject_token" in wanted):
@@ -91,8 +90,6 @@ class ConnectionsView(RestView):
 
     def _obtain(self, connection: Connection, wanted: dict[str, Any], *, now: datetime) -> None:
         if "subject_token" in wanted:
-            if connection.server.grant_type != GrantType.TOKEN_EXCHANGE:
-                raise InvalidRequestError("a subject token is of use for enterprise-managed access only")
             keep_subject_token(connection, Secret(wanted["subject_token"]), kind=wanted["subject_token_type"])
         connect_unattended(connection, actor=self.person, now=now)
 

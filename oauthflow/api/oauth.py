@@ -31,7 +31,7 @@ from oauthflow.serializers import (
 from oauthflow.status import authorization_status
 
 from .answers import CONFLICT, REFUSALS
-from .rest_view import RestView, managed_connection, said, usable_connection, usable_server
+from .rest_view import RestView, connectable_server, managed_connection, said, usable_connection
 
 
 class InitiateView(RestView):
@@ -64,7 +64,7 @@ class InitiateView(RestView):
 
     def _connection(self, wanted: dict[str, Any]) -> Connection:
         if "server" in wanted:
-            server = usable_server(self.person, wanted["server"])
+            server = connectable_server(self.person, wanted["server"])
             return connection_for(self.person, server, actor=self.person)
         managed_connection(self.person, wanted["connection_id"])
         return usable_connection(self.person, wanted["connection_id"])

@@ -17,6 +17,7 @@ from connections.json_body import JsonBodyParser
 from connections.models import Connection, McpServer
 from connections.models.api_token import ApiScope
 from connections.permissions import HasScopes
+from connections.services import may_connect
 from oauthflow.error_responses import NO_STORE
 
 if TYPE_CHECKING:
@@ -97,6 +98,19 @@ def usable_server(user: User, slug: str) -> McpServer:
     if found is None:
         raise NotFound
     return found
+
+
+def connectable_server(user: User, slug: str) -> McpServer:
+    """Return a server that the user may use and may connect.
+
+    Raises:
+        NotFound: There is none of that name that is open to them.
+        PermissionDenied: Its one connection is an administrator's to make.
+    """
+    server = usable_server(user, slug)
+    if not may_connect(user, server):
+        raise PermissionDenied("Everybody shares one connection to this server; an administrator makes it.")
+    return server
 
 
 def _uuid(text: UUID | str) -> UUID:

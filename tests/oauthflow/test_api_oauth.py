@@ -91,7 +91,8 @@ def test_a_shared_connection_is_connected_only_by_who_manages_it(
 ) -> None:
     shared = shared_connection(world.server("team", connection_policy=McpServer.ConnectionPolicy.SHARED))
     body = {"connection_id": str(shared.pk)}
-    assert _error(in_browser(alice).post(_INITIATE, body)) == (403, "permission_denied")
+    for wanted in (body, {"server": "team"}):
+        assert _error(in_browser(alice).post(_INITIATE, wanted)) == (403, "permission_denied")
     assert in_browser(administrator).post(_INITIATE, body).status_code == 200
 
 

@@ -106,8 +106,10 @@ def test_a_subject_token_goes_in_and_never_comes_out(world: World, alice: User) 
 
 
 def test_a_subject_token_that_is_of_no_use_is_refused(world: World, robot: McpServer, alice: User) -> None:
-    refused = in_browser(alice).post(URL, {"server": "notes", "subject_token": "x"})
-    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+    world.server("people")
+    for slug in ("notes", "people"):
+        refused = in_browser(alice).post(URL, {"server": slug, "subject_token": "x"})
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
 
 
 def test_who_is_not_signed_in_at_the_company_gets_the_link_to_it(world: World, alice: User) -> None:
