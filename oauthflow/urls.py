@@ -13,6 +13,7 @@ _pages: list[URLPattern | URLResolver] = [
     path("connections/<uuid:connection_id>", connections.detail, name="connection_detail"),
     path("connections/<uuid:connection_id>/reconnect", connections.reconnect, name="connection_reconnect"),
     path("connections/<uuid:connection_id>/disconnect", connections.disconnect, name="connection_disconnect"),
+    path("connections/<uuid:connection_id>/remove", connections.remove, name="connection_remove"),
     path("connections/<uuid:connection_id>/refresh", connections.refresh, name="connection_refresh"),
     path("connections/<uuid:connection_id>/test", connections.test, name="connection_test"),
     path("connections/result/<uuid:request_id>", result.result, name="result"),

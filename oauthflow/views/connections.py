@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.utils import timezone
 
 from connections.api_tokens import revoke_api_token
@@ -23,7 +24,7 @@ from oauthflow.protocol.errors import FlowError
 
 from .cards import connection_card, live_api_tokens, server_card, server_cards
 from .departure import begin_sign_in
-from .signed_in import SignedInRequest, leads_away, signed_in, way_back
+from .signed_in import SeeOther, SignedInRequest, leads_away, signed_in, way_back
 
 _TRACES_SHOWN = 5
 _TOOLS_NAMED = 6
@@ -85,6 +86,16 @@ def disconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
     said = "" if is_over else " The service did not confirm the end yet; this site goes on telling it for a day."
     messages.success(request, f"{connection.server} is disconnected. Its tokens are deleted here.{said}")
     return way_back(request, otherwise=_here(connection))
+
+
+@signed_in("POST")
+def remove(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
+    """Take a connection out of the list, with its name and its attempts, after ending what access it has."""
+    connection = _managed(request, connection_id)
+    revoke_connection(connection, actor=request.user, reason="deleted", now=timezone.now())
+    connection.delete()
+    messages.success(request, f"“{connection.label or connection.server}” is removed.")
+    return SeeOther(reverse("oauthflow:connections"))
 
 
 @signed_in("POST")

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from connections.api_tokens import issue_api_token
 from connections.models import ApiToken, Connection, McpServer, TokenSet
-from connections.services import shared_connection
+from connections.services import connection_for, shared_connection
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.templatetags.moments import distance
 from oauthflow.views.words import describe_scopes, sentence_for
@@ -142,7 +142,7 @@ def test_the_list_takes_a_fixed_number_of_queries(
         _page(browser)
 
 
-@pytest.mark.parametrize("action", ["", "/test", "/disconnect", "/reconnect", "/refresh"])
+@pytest.mark.parametrize("action", ["", "/test", "/disconnect", "/remove", "/reconnect", "/refresh"])
 def test_another_persons_connection_is_as_unknown_as_none(
     action: str, browser: Client, world: World, bob: User
 ) -> None:
@@ -176,6 +176,32 @@ def test_disconnecting_revokes_upstream_and_forgets(browser: Client, world: Worl
     assert not TokenSet.objects.exists()
     assert len(world.authorization_server.revocations) >= 1
     assert "is disconnected" in _page(browser)
+
+
+def test_the_history_of_what_was_disconnected_stays_in_reach(browser: Client, world: World, alice: User) -> None:
+    connection = world.connect(alice, now=timezone.now())
+    browser.post(f"/connections/{connection.pk}/disconnect")
+    assert f'href="/connections/{connection.pk}"' in _page(browser)
+
+
+def test_an_account_with_a_name_that_was_never_connected_can_be_removed(
+    browser: Client, world: World, alice: User
+) -> None:
+    world.connect(alice, now=timezone.now())
+    assert "/remove" not in _page(browser)
+    begun = connection_for(alice, McpServer.objects.get(), label="work", actor=alice)
+    assert f"/connections/{begun.pk}/remove" in _page(browser)
+    answer = browser.post(f"/connections/{begun.pk}/remove")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/connections/")
+    assert not Connection.objects.filter(pk=begun.pk).exists()
+    assert "“work” is removed" in _page(browser)
+
+
+def test_what_is_connected_is_removed_with_its_tokens_at_both_ends(browser: Client, world: World, alice: User) -> None:
+    connection = world.connect(alice, now=timezone.now())
+    browser.post(f"/connections/{connection.pk}/remove")
+    assert not TokenSet.objects.exists()
+    assert len(world.authorization_server.revocations) >= 1
 
 
 def test_the_way_back_is_never_another_site(browser: Client, world: World, alice: User) -> None:

@@ -53,3 +53,11 @@ def test_the_password_is_changed_on_the_page_of_the_account(client: Client, admi
     client.force_login(administrator)
     answer = client.get("/admin/password_change/")
     assert (answer.status_code, answer["Location"]) == (302, "/accounts/password/change/")
+
+
+def test_how_things_stand_is_said_on_the_first_page_alone(client: Client, administrator: User) -> None:
+    client.force_login(administrator)
+    assert "How things stand" in client.get("/admin/").content.decode()
+    of_one_app = client.get("/admin/audit/").content.decode()
+    assert "How things stand" not in of_one_app
+    assert "Audit records" in of_one_app
