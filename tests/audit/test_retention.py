@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from audit import append, guard, retention
+from audit import append, guard, pages, retention
 from audit.amendments import AuditCheckpoint, AuditErasure
 from audit.erasure import erase_words
 from audit.events import AuditEvent
@@ -150,6 +151,35 @@ def test_two_runs_at_once_set_one_checkpoint(aged: datetime) -> None:
     retention._set_checkpoint(last, removed=3, now=aged)
     retention._set_checkpoint(last, removed=3, now=aged)
     assert AuditCheckpoint.objects.count() == 1
+
+
+@pytest.mark.parametrize("kept_days", [5, 0])
+def test_records_that_go_while_the_chain_is_verified_are_no_break(
+    aged: datetime, monkeypatch: pytest.MonkeyPatch, kept_days: int
+) -> None:
+    monkeypatch.setattr(pages, "_PAGE", 2)
+
+    def trimmed_meanwhile(found: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
+        for entry in found:
+            if entry.sequence == 1:
+                remove_older(before=aged - timedelta(days=kept_days, seconds=-1), now=aged)
+            yield entry
+
+    assert list(problems(whole_chain(), shown=trimmed_meanwhile)) == []
+    assert _numbers() == ([4, 5, 6, 7, 8] if kept_days else [])
+
+
+def test_a_break_behind_records_that_go_meanwhile_is_found(aged: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_PAGE", 2)
+
+    def changed_meanwhile(found: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
+        for entry in found:
+            if entry.sequence == 1:
+                remove_older(before=aged - timedelta(days=5, seconds=-1), now=aged)
+                AuditHead.objects.update(mac="0" * 64)
+            yield entry
+
+    assert [found.sequence for found in problems(whole_chain(), shown=changed_meanwhile)] == [9]
 
 
 def test_a_checkpoint_that_is_not_ours_is_found(aged: datetime) -> None:
