@@ -17,6 +17,7 @@ from django.db.models import Q
 
 from .amendments import AuditErasure
 from .chain import current_key, key_id
+from .events import AuditEvent
 from .guard import allow
 from .models import AuditRecord
 from .seals import erasure_seal
@@ -25,6 +26,9 @@ PERSONAL_DETAILS: Final = frozenset({"label", "token", "user"})
 """Details that may hold words of a person."""
 
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]*")
+_OUR_REASONS: Final = frozenset({"deleted", "disconnected", "user_deactivated"})
+"""Why a grant was revoked, where nobody typed it."""
+
 _BATCH: Final = 500
 
 
@@ -55,9 +59,16 @@ def _without_words(entry: AuditRecord) -> bool:
     """Blank the words of a record in memory; say whether there were any. Codes of ours are no words of a person."""
     before = (entry.client, entry.reason, entry.details)
     entry.client = entry.client if entry.event.startswith("client.") else ""  # an OAuth client id, not a name
-    entry.reason = entry.reason if _CODE.fullmatch(entry.reason) else ""
+    entry.reason = entry.reason if _is_ours(entry) else ""
     entry.details = {name: said for name, said in entry.details.items() if name not in PERSONAL_DETAILS}
     return before != (entry.client, entry.reason, entry.details)
+
+
+def _is_ours(entry: AuditRecord) -> bool:
+    """Whether the reason of a record is a code; people type theirs for a disconnection, and it may look like one."""
+    if entry.event == AuditEvent.CREDENTIALS_REVOKED:
+        return entry.reason in _OUR_REASONS
+    return _CODE.fullmatch(entry.reason) is not None
 
 
 def _write(entry: AuditRecord, *, now: datetime) -> None:

@@ -252,6 +252,14 @@ def test_the_words_of_a_person_go_and_what_they_did_stays(
     assert run("audit_erase_user", str(number)) == "Words were erased in 0 records.\n"
 
 
+@pytest.mark.parametrize("reason", ["burnout", "left_for_competitor"])
+def test_a_reason_of_one_word_is_a_persons_too(spoken: Connection, alice: User, bob: User, reason: str) -> None:
+    record(AuditEvent.CREDENTIALS_REVOKED, actor=bob, connection=spoken, reason=reason)
+    record(AuditEvent.REAUTHORIZATION_REQUIRED, connection=spoken, reason="invalid_grant")
+    erase_words(str(alice.pk), connections=[str(spoken.pk)], now=timezone.now())
+    assert [entry.reason for entry in AuditRecord.objects.order_by("sequence")[5:]] == ["", "invalid_grant"]
+
+
 def test_an_erasure_vouches_for_what_it_left_and_for_nothing_else(spoken: Connection, alice: User) -> None:
     erase_words(str(alice.pk), now=timezone.now())
     _execute("UPDATE audit_auditrecord SET client = 'somebody else' WHERE sequence = 2", flag="erases")
