@@ -8,6 +8,7 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db import DatabaseError
 
 # The demonstration lives on this machine alone, so it brings its own laptop settings.
 _DEMO_DEFAULTS = {"DEBUG": "true", "EGRESS_ALLOW": "localhost,127.0.0.1"}
@@ -26,6 +27,11 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"error: {error}")
+    except DatabaseError as error:
+        if "--traceback" in sys.argv:
+            raise
+        said = str(error).partition("\n")[0]
+        sys.exit(f"error: DATABASE_URL names a database that cannot be used or was not prepared: {said}")
 
 
 if __name__ == "__main__":

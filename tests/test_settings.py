@@ -260,3 +260,24 @@ def test_sources_of_assertions_have_receivers() -> None:
     assert Environment({"ASSERTION_SOURCES": listed}).assertion_sources("ASSERTION_SOURCES") == (
         ("file:/run/a=b/token", "https://as.example/tenant"), ("env:TOKEN", "https://as.example"),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "variables"),
+    [
+        (["audit_verify"], {}),
+        (["audit_export"], {}),
+        (["rotate_encryption_keys"], {}),
+        (["connections"], {}),
+        (["create_api_token", "anybody", "--scope", "tools:call"], {}),
+        (["connections"], {"DATABASE_URL": "postgresql://site:hunter2@127.0.0.1:1/site"}),
+    ],
+)
+def test_a_command_without_its_database_ends_in_one_sentence(
+    command: list[str], variables: dict[str, str], tmp_path: Path
+) -> None:
+    ended = _start({"DEBUG": "true", **variables}, tmp_path, "manage.py", *command)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("error: DATABASE_URL names a database that cannot be used")
+    assert "Traceback" not in ended.stderr
+    assert "hunter2" not in ended.stderr
