@@ -156,6 +156,21 @@ def test_debug_beyond_this_machine_is_refused() -> None:
         call_command("up", host="0.0.0.0")
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("port", 0), ("port", -5), ("port", 99999), ("workers", 0), ("workers", -1), ("host", "no-such-host.invalid")],
+)
+def test_numbers_and_addresses_that_make_no_sense_are_refused_by_name(option: str, value: object) -> None:
+    with pytest.raises(CommandError, match=f"--{option}"):
+        call_command("up", **{option: value})
+
+
+@override_settings(DEBUG=True)
+def test_the_demonstration_needs_room_for_three_ports() -> None:
+    with pytest.raises(CommandError, match="--upstream-port"):
+        call_command("demo", upstream_port=65_534)
+
+
 @pytest.mark.django_db
 def test_the_first_administrator_chooses_a_password_by_a_link_that_works_once(client: Client) -> None:
     link = first_administrator_link()

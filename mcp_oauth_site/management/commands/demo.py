@@ -37,6 +37,8 @@ class Command(UpCommand):
         if not settings.DEBUG:
             raise CommandError("The demonstration has public passwords: run it on a laptop only, with DEBUG=true.")
         first: int = options["upstream_port"]
+        if not 0 < first <= 65_533:
+            raise CommandError("--upstream-port needs a number from 1 to 65533: it is the first of three.")
         for port in range(first, first + 3):
             if not port_is_free(_HOST, port):
                 raise CommandError(f"Port {port} is in use; choose others with --upstream-port.")

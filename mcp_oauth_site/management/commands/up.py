@@ -45,11 +45,18 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        host, port, only = options["host"], options["port"] or _default_port(), options["only"]
+        host, only = options["host"], options["only"]
+        port = _default_port() if options["port"] is None else options["port"]
+        if not 0 < port < 65_536:
+            raise CommandError("--port needs a number from 1 to 65535.")
+        if options["workers"] < 1:
+            raise CommandError("--workers needs a number of processes, 1 or more.")
         if settings.DEBUG and not is_loopback(host):
             raise CommandError("DEBUG must not be on when listening beyond this machine.")
         if only in {None, "web", "gateway"} and not port_is_free(host, port):
-            raise CommandError(f"Port {port} is in use; choose another with --port.")
+            raise CommandError(
+                f"Port {port} of {host} is in use or not an address of this machine; choose others with --port, --host."
+            )
         if only != "gateway":  # its port is not the one by which the site is known
             _follow_port(port)
         if only and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
