@@ -25,6 +25,9 @@ from .seals import erasure_seal
 PERSONAL_DETAILS: Final = frozenset({"label", "token", "user"})
 """Details that may hold words of a person."""
 
+_OF_CALLS: Final = frozenset({"target"})
+"""What a program read: the address of a resource may name a person or their file."""
+
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]*")
 _OUR_REASONS: Final = frozenset({"deleted", "disconnected", "user_deactivated"})
 """Why a grant was revoked, where nobody typed it."""
@@ -60,7 +63,8 @@ def _without_words(entry: AuditRecord) -> bool:
     before = (entry.client, entry.reason, entry.details)
     entry.client = entry.client if entry.event.startswith("client.") else ""  # an OAuth client id, not a name
     entry.reason = entry.reason if _is_ours(entry) else ""
-    entry.details = {name: said for name, said in entry.details.items() if name not in PERSONAL_DETAILS}
+    personal = PERSONAL_DETAILS | _OF_CALLS if entry.event == AuditEvent.TOOL_CALLED else PERSONAL_DETAILS
+    entry.details = {name: said for name, said in entry.details.items() if name not in personal}
     return before != (entry.client, entry.reason, entry.details)
 
 

@@ -15,7 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from audit import append, guard, pages, retention
+from audit import append, erasure, guard, pages, retention
 from audit.amendments import AuditCheckpoint, AuditErasure
 from audit.erasure import erase_words
 from audit.events import AuditEvent
@@ -258,6 +258,21 @@ def test_a_reason_of_one_word_is_a_persons_too(spoken: Connection, alice: User, 
     record(AuditEvent.REAUTHORIZATION_REQUIRED, connection=spoken, reason="invalid_grant")
     erase_words(str(alice.pk), connections=[str(spoken.pk)], now=timezone.now())
     assert [entry.reason for entry in AuditRecord.objects.order_by("sequence")[5:]] == ["", "invalid_grant"]
+
+
+def test_the_address_of_a_resource_that_a_program_read_goes_and_the_name_of_a_tool_stays(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(AuditEvent.TOOL_CALLED, actor=alice, details={"method": "tools/call", "tool": "search"})
+    read = {"method": "resources/read", "target": "drive:///alice@example.com/diary.txt", "status": 200}
+    record(AuditEvent.TOOL_CALLED, actor=alice, client="Alice's laptop", details=read)
+    monkeypatch.setattr(erasure, "_OF_CALLS", frozenset())  # as releases before erased
+    assert run("audit_erase_user", str(alice.pk)) == "Words were erased in 1 records.\n"
+    monkeypatch.undo()
+    assert run("audit_erase_user", str(alice.pk)) == "Words were erased in 1 records.\n"
+    kept = [{"method": "tools/call", "tool": "search"}, {"method": "resources/read", "status": 200}]
+    assert [entry.details for entry in AuditRecord.objects.order_by("sequence")] == kept
+    assert run("audit_verify").startswith("The chain holds: 2 records")
 
 
 def test_an_erasure_vouches_for_what_it_left_and_for_nothing_else(spoken: Connection, alice: User) -> None:

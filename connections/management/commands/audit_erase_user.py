@@ -14,8 +14,8 @@ from connections.models import Connection
 class Command(BaseCommand):
     help = (
         "Erase what a person has typed, and what others typed about their connections, from the audit record: reasons,"
-        " names of API tokens, labels. What was done when, under the number of the account, stays, and the chain still"
-        " verifies. Run it before or after you delete the account."
+        " names of API tokens, labels, addresses of resources that were read. What was done when, under the number of"
+        " the account, stays, and the chain still verifies. Run it before or after you delete the account."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
