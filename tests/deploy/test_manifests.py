@@ -245,3 +245,12 @@ def test_whatever_stops_a_worker_gives_it_the_time_that_up_gives_it() -> None:
         (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
         assert int(seconds) > WORKER_STOP_SECONDS
         assert "\nKillMode=mixed\n" in text
+
+
+def test_a_web_pod_answers_until_no_service_sends_it_requests_any_more() -> None:
+    (web,) = [found for found in _of_kind("Deployment") if found["metadata"]["name"] == "web"]
+    spec = web["spec"]["template"]["spec"]
+    word, seconds = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert (word, int(seconds) >= 5) == ("sleep", True)
+    # `up` gives its processes ten seconds, and has to come to that.
+    assert spec["terminationGracePeriodSeconds"] >= int(seconds) + 15
