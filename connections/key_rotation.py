@@ -8,7 +8,7 @@ that a run that was killed is simply started again, and two at a time do each ot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -31,13 +31,10 @@ from .key_fingerprints import (
     release_keys,
     removed_keys,
 )
-from .sealed_stores import Change, Held, SealedStore, all_stores
+from .sealed_stores import Change, Held, SealedStore, Shown, all_stores, in_silence
 
 _BATCH: Final = 200
 _PASSES: Final = 5
-
-Shown = Callable[[Iterable[Held], int, str], Iterator[Held]]
-"""Passes rows through and draws progress: rows, how many, what is done."""
 
 
 @dataclass(slots=True)
@@ -58,11 +55,6 @@ class Summary:
     def older(self) -> int:
         """Values that another key of the list sealed."""
         return self.values.total() - self.values[self.sealing] - self.values[NO_KEY]
-
-
-def in_silence(rows: Iterable[Held], total: int, label: str) -> Iterator[Held]:
-    """Draw nothing."""
-    yield from rows
 
 
 def rotate_keys(*, now: datetime, shown: Shown = in_silence) -> Summary:
@@ -100,10 +92,10 @@ def survey(*, shown: Shown = in_silence) -> Summary:
     return summary
 
 
-def misplaced() -> Iterator[str]:
+def misplaced(*, shown: Shown = in_silence) -> Iterator[str]:
     """Yield the place of each value that does not open where it stands: no key, or sealed for another row or column."""
     for store in all_stores():
-        yield from store.unopened()
+        yield from store.unopened(shown)
 
 
 def ensure_keys_suffice() -> None:

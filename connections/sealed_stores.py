@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from django.apps import apps
 from django.db import OperationalError, connection, models, transaction
@@ -14,6 +14,7 @@ from .sealing import SealedTextField
 
 _PAGE: Final = 500
 _TRIES: Final = 3
+Row = TypeVar("Row")
 
 
 class Held(NamedTuple):
@@ -30,6 +31,17 @@ class Change(NamedTuple):
     values: tuple[str, ...]
 
 
+class Shown(Protocol):
+    """Passes rows through and draws progress: rows, how many, what is done."""
+
+    def __call__(self, rows: Iterable[Row], total: int, label: str, /) -> Iterator[Row]: ...
+
+
+def in_silence(rows: Iterable[Row], total: int, label: str) -> Iterator[Row]:
+    """Draw nothing."""
+    yield from rows
+
+
 class SealedStore(Protocol):
     """Somewhere sealed values are kept. `register_store` makes the rotation of keys know one besides the models."""
 
@@ -44,7 +56,7 @@ class SealedStore(Protocol):
     def replace(self, changes: Sequence[Change]) -> int:
         """Write each change whose row still holds exactly what was read; return how many were written."""
 
-    def unopened(self) -> Iterator[str]:
+    def unopened(self, shown: Shown = in_silence) -> Iterator[str]:
         """Yield where a value stands that does not open there."""
 
 
@@ -98,8 +110,8 @@ class ModelStore:
                     raise
         return 0
 
-    def unopened(self) -> Iterator[str]:
-        for row in self._ascending():
+    def unopened(self, shown: Shown = in_silence) -> Iterator[str]:
+        for row in shown(self._ascending(), self.size(), f"Opening {self.name}"):
             for field in self._fields:
                 try:
                     getattr(row, field.name).reveal()

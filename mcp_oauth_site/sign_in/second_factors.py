@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest
 
-from connections.sealed_stores import Change, Held
+from connections.sealed_stores import Change, Held, Shown, in_silence
 from connections.sealing import seal, unseal
 from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.secret import Secret
@@ -54,8 +54,8 @@ class SecondFactorStore:
     def replace(self, changes: Sequence[Change]) -> int:
         return sum(self._replaced(change) for change in changes)
 
-    def unopened(self) -> Iterator[str]:
-        for held in self.rows():
+    def unopened(self, shown: Shown = in_silence) -> Iterator[str]:
+        for held in shown(self.rows(), self.size(), f"Opening {self.name}"):
             for name, value in zip(_SEALED, held.values, strict=True):
                 try:
                     unseal(value, context=_CONTEXT) if value else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from types import SimpleNamespace
 
@@ -29,7 +29,7 @@ from connections.key_fingerprints import (
 )
 from connections.key_rotation import rotate_keys, survey
 from connections.models import Connection, KeyFingerprint, McpServer, TokenSet
-from connections.sealed_stores import Change, Held, all_stores, register_store
+from connections.sealed_stores import Change, Held, Row, Shown, all_stores, in_silence, register_store
 from connections.sealing import Ciphertext, SealedTextField
 from mcp_oauth_site.canary import key_canary_opens, require_key_canary
 from oauthflow.models import AuthorizationRequest
@@ -223,6 +223,22 @@ def test_a_rotation_that_is_stopped_says_that_it_goes_on(
     assert refused()[0] == 130
 
 
+def test_verifying_shows_how_far_it_is_while_it_opens_values_and_may_be_stopped_then(
+    sealed: TokenSet, use_keys: UseKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels: list[str] = []
+
+    def stopped(rows: Iterable[Row], *, total: int, label: str, stream: object) -> Iterator[Row]:
+        labels.append(label)
+        if label == "Opening connections.TokenSet":
+            raise KeyboardInterrupt
+        yield from rows
+
+    monkeypatch.setattr("connections.management.commands.rotate_encryption_keys.with_progress", stopped)
+    assert refused("--verify")[0] == 130
+    assert "Looking at connections.TokenSet" in labels
+
+
 def test_removing_a_key_that_is_needed_is_refused_in_one_sentence(sealed: TokenSet, use_keys: UseKeys) -> None:
     use_keys(NEW, OLD)
     require_key_canary()
@@ -311,7 +327,7 @@ def test_a_registered_store_is_rotated_with_the_columns(
             self.files |= {change.held.key: change.values[0] for change in changes}
             return len(changes)
 
-        def unopened(self) -> Iterator[str]:
+        def unopened(self, shown: Shown = in_silence) -> Iterator[str]:
             yield from ()
 
     monkeypatch.setattr(sealed_stores, "_registered", {})

@@ -14,7 +14,7 @@ from audit.progress import with_progress
 from connections.key_canary import forget_unreadable_canary
 from connections.key_fingerprints import NO_KEY, configured_keys, give_up_key
 from connections.key_rotation import Summary, misplaced, rotate_keys, survey
-from connections.sealed_stores import Held
+from connections.sealed_stores import Row
 
 _PLACES_SHOWN: Final = 10
 
@@ -43,20 +43,33 @@ class Command(BaseCommand):
             self._give_up(options["give_up"])
             return
         try:
-            summary = survey(shown=_shown) if options["verify"] else rotate_keys(now=timezone.now(), shown=_shown)
+            if options["verify"]:
+                self._verify()
+            else:
+                self._rotate()
         except KeyboardInterrupt as error:
             raise CommandError(
                 "Stopped; what was done so far is kept. Start it again to go on.", returncode=130
             ) from error
+
+    def _rotate(self) -> None:
+        summary = rotate_keys(now=timezone.now(), shown=_shown)
         self._tell(summary)
-        if options["verify"]:
-            self._refuse_what_does_not_open(summary)
-        elif summary.older:
+        if summary.older:
             raise CommandError(
                 "Another process keeps sealing with an older key; restart it with the same list, then run this again."
             )
-        elif summary.values[NO_KEY]:
+        if summary.values[NO_KEY]:
             self.stderr.write("Some values open with no key; --verify tells where they stand.")
+
+    def _verify(self) -> None:
+        summary = survey(shown=_shown)
+        self._tell(summary)
+        places = list(islice(misplaced(shown=_shown), _PLACES_SHOWN))
+        if places:
+            raise CommandError(f"These do not open where they stand (at most {_PLACES_SHOWN}): {', '.join(places)}.")
+        if summary.older:
+            raise CommandError(f"{summary.older} values are sealed with older keys; run this without --verify.")
 
     def _tell(self, summary: Summary) -> None:
         listed = [key.fingerprint for key in configured_keys()]
@@ -70,13 +83,6 @@ class Command(BaseCommand):
         if summary.rotated:
             self.stdout.write(f"{summary.rotated} rows were sealed anew.")
 
-    def _refuse_what_does_not_open(self, summary: Summary) -> None:
-        places = list(islice(misplaced(), _PLACES_SHOWN))
-        if places:
-            raise CommandError(f"These do not open where they stand (at most {_PLACES_SHOWN}): {', '.join(places)}.")
-        if summary.older:
-            raise CommandError(f"{summary.older} values are sealed with older keys; run this without --verify.")
-
     def _give_up(self, fingerprint: str) -> None:
         if not give_up_key(fingerprint):
             raise CommandError("Only a registered key that FIELD_ENCRYPTION_KEY does not list can be given up.")
@@ -84,5 +90,5 @@ class Command(BaseCommand):
         self.stdout.write(f"The key {fingerprint} is given up. What it sealed does not open any more.")
 
 
-def _shown(rows: Iterable[Held], total: int, label: str) -> Iterator[Held]:
+def _shown(rows: Iterable[Row], total: int, label: str) -> Iterator[Row]:
     return with_progress(rows, total=total, label=label, stream=sys.stderr)

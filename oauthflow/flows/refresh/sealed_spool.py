@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from connections.renewals import Renewal
-from connections.sealed_stores import Change, Held
+from connections.sealed_stores import Change, Held, Shown, in_silence
 
 from . import spool
 
@@ -34,8 +34,8 @@ class SealedSpool:
             wanted.setdefault(path, {})[before] = change.values
         return sum(_replace(path, anew) for path, anew in wanted.items())
 
-    def unopened(self) -> Iterator[str]:
-        for path in spool.files():
+    def unopened(self, shown: Shown = in_silence) -> Iterator[str]:
+        for path in shown(spool.files(), self.size(), f"Opening {self.name}"):
             for number, renewal in enumerate(spool.lines_of(path), start=1):
                 if renewal is None or not spool.opens(renewal):
                     yield f"{self.name} {path.name} line {number}"
