@@ -25,11 +25,15 @@ def main() -> None:
 
         settings.is_overridden("DEBUG")
         execute_from_command_line(sys.argv)
+        print(end="", flush=True)
     except ImproperlyConfigured as error:
         sys.exit(f"error: {error}")
-    except DatabaseError as error:
+    except (DatabaseError, OSError) as error:
         if "--traceback" in sys.argv:
             raise
+        if isinstance(error, OSError):  # a closed pipe or a full disk under our output, a file or a folder
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of the output goes nowhere
+            sys.exit(f"error: {error}")
         said = str(error).partition("\n")[0]
         sys.exit(f"error: DATABASE_URL names a database that cannot be used or was not prepared: {said}")
 

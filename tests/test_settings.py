@@ -281,3 +281,15 @@ def test_a_command_without_its_database_ends_in_one_sentence(
     assert ended.stderr.splitlines()[-1].startswith("error: DATABASE_URL names a database that cannot be used")
     assert "Traceback" not in ended.stderr
     assert "hunter2" not in ended.stderr
+
+
+@pytest.mark.parametrize("is_unbuffered", ["", "1"])
+def test_a_command_whose_output_cannot_be_written_ends_in_one_sentence(is_unbuffered: str, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "DEBUG": "true"}
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "manage.py", "showmigrations", "audit"],
+            cwd=ROOT, env=environment | {"PYTHONUNBUFFERED": is_unbuffered},
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (1, "error: [Errno 28] No space left on device\n")
