@@ -9,13 +9,15 @@ from unittest.mock import ANY
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 from standardwebhooks import WebhookVerificationError
 
 from audit.models import AuditRecord
 from connections.models import Connection, McpServer
-from oauthflow.egress import Limits
+from oauthflow.egress import Answer, Limits
+from oauthflow.egress.token_sender import TokenSender
 from oauthflow.event_body import event_body
 from oauthflow.events import emit
 from oauthflow.flows.webhooks.configure import change_webhook, create_webhook, redeliver, rotate_secret
@@ -297,6 +299,23 @@ def test_a_test_is_sent_at_once_and_says_nothing_about_the_webhook(alice: User) 
         assert (done.status, done.last_status, done.attempts) == (Status.DELIVERED, 204, 1)
         assert receiver.verified(secret)[-1]["event"] == "webhook.test"
     assert (Webhook.objects.get().failures, deliver_due()) == (0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_waits_for_a_test_keeps_nobody_from_the_database(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+
+    def waiting(sender: TokenSender, *, seconds: float) -> Answer | None:
+        kept.append(connection.connection is not None)
+        return wait(sender, seconds=seconds)
+
+    wait = TokenSender.next
+    monkeypatch.setattr(TokenSender, "next", waiting)
+    with receiving(Receiver()) as receiver:
+        made, _ = hook(receiver, alice)
+        assert send_test(made, now=timezone.now()).status == Status.DELIVERED
+    # A file of SQLite takes no place from anybody.
+    assert set(kept) == {connection.vendor == "sqlite"}
 
 
 def test_a_delivery_can_be_repeated_by_hand_under_its_id(notes: Connection, alice: User) -> None:
