@@ -12,10 +12,12 @@ from django.db import DatabaseError
 
 # The demonstration lives on this machine alone, so it brings its own laptop settings.
 _DEMO_DEFAULTS = {"DEBUG": "true", "EGRESS_ALLOW": "localhost,127.0.0.1"}
+# After Ctrl-C, as shells have it.
+_STOPPED = 130
 
 
 def main() -> None:
-    """Load the settings first, so that a wrong one ends in one sentence instead of a traceback."""
+    """Load the settings first, so that a wrong one ends in one sentence instead of a traceback, as all else does."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mcp_oauth_site.settings")
     if sys.argv[1:2] == ["demo"]:
         for name, value in _DEMO_DEFAULTS.items():
@@ -28,6 +30,9 @@ def main() -> None:
         print(end="", flush=True)
     except ImproperlyConfigured as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(_STOPPED)
     except (DatabaseError, OSError) as error:
         if "--traceback" in sys.argv:
             raise

@@ -293,3 +293,8 @@ def test_a_command_whose_output_cannot_be_written_ends_in_one_sentence(is_unbuff
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (1, "error: [Errno 28] No space left on device\n")
+
+
+def test_ctrl_c_in_any_command_ends_in_one_word(tmp_path: Path) -> None:
+    ended = _start({"DEBUG": "true"}, tmp_path, "manage.py", "shell", "-c", "raise KeyboardInterrupt")
+    assert (ended.returncode, ended.stderr) == (130, "Stopped.\n")
