@@ -1,12 +1,14 @@
 """HTTP/1.1 for small POST requests: kept connections to addresses that were judged, one request under way on each.
 
 A general client costs as much as everything else that a refresh does. This one sends a body, reads one response, and
-refuses what it does not need: redirects, compression, a change of protocol. RFC 9112.
+refuses what it does not need: redirects, a change of protocol. It reads what `blocking` reads as well: a server that
+somebody could sign in to is not to spend a refresh token for an answer that is thrown away. RFC 9112.
 """
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -21,6 +23,8 @@ from .origin import Origin
 Told = Callable[[Response | FlowError], None]
 
 _KEPT_SECONDS: Final = 15.0
+_COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
 
 
 def token_origin(url: ParsedUrl, limits: Limits) -> Origin[Wire]:
@@ -47,8 +51,14 @@ class Wire(asyncio.Protocol):
         """Send a request, while no other one is under way."""
         self._url, self._told = url, told
         self._parser = httptools.HttpResponseParser(self)
-        # Many servers end lines with a bare LF; the answer may hold the only valid token.
-        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
+        # Many servers end lines with a bare LF, or give a length beside the chunks; the answer may hold the only valid
+        # token.
+        self._parser.set_dangerous_leniencies(
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+            lenient_chunked_length=True,
+            lenient_headers=True,
+        )
         self._received = 0
         self._transport.write(head_and_body)
 
@@ -124,26 +134,42 @@ class Wire(asyncio.Protocol):
         """RFC 9112 §6.3: without any length, the body is what comes until the end."""
         return self._is_body_reached and not self._headers.keys() & {"content-length", "transfer-encoding"}
 
+    def _has_two_lengths(self) -> bool:
+        """RFC 9112 §6.3: nobody else's answer is read from a connection whose messages end in two ways."""
+        return self._headers.keys() >= {"content-length", "transfer-encoding"}
+
     def _complete(self) -> None:
         status = self._parser.get_status_code()
         if 300 <= status < 400:
             self._finish(MalformedResponseError(f"a redirect ({status}) of a POST, not followed"))
-        elif self._headers.get("content-encoding", "identity").lower() != "identity":
-            self._finish(MalformedResponseError("a compressed response, although none was asked for"))
-        elif len(self._body) > self._limits.max_bytes:
-            self._finish(_too_large(self._limits))
         else:
-            self._finish(Response(status, url=self._url, headers=self._headers, body=bytes(self._body)))
+            self._finish(self._whole(status))
+
+    def _whole(self, status: int) -> Response | FlowError:
+        try:
+            body = _unpacked(bytes(self._body), self._headers.get("content-encoding", ""), most=self._limits.max_bytes)
+        except zlib.error:
+            return MalformedResponseError("a compressed response that does not decode")
+        if len(body) > self._limits.max_bytes:
+            return _too_large(self._limits)
+        return Response(status, url=self._url, headers=self._headers, body=body)
 
     def _finish(self, outcome: Response | FlowError) -> None:
         told, self._told = self._told, None
         is_read = isinstance(outcome, Response) and bool(self._limits.max_bytes)
-        if is_read and self.is_open and self._parser.should_keep_alive():
+        if is_read and self.is_open and self._parser.should_keep_alive() and not self._has_two_lengths():
             self._origin.keep(self)
         else:
             self.close()
         if told is not None:
             told(outcome)
+
+
+def _unpacked(body: bytes, coding: str, *, most: int) -> bytes:
+    """Undo a compression that nobody asked for, up to one byte too many. Any other word there says nothing."""
+    if coding.lower() not in _COMPRESSED:
+        return body
+    return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, most + 1)
 
 
 def _too_large(limits: Limits) -> MalformedResponseError:

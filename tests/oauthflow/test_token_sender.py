@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ipaddress
+import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,7 +17,7 @@ import pytest
 from pytest_django import Settings
 
 from oauthflow.egress import Answer as Sent
-from oauthflow.egress import Sender, open_sender, origin, resolve
+from oauthflow.egress import Egress, Limits, Sender, open_sender, origin, resolve
 from oauthflow.egress.token_sender import TokenSender, _Exchange
 from oauthflow.protocol.errors import (
     AnswerLostError,
@@ -72,7 +75,7 @@ def test_a_name_is_judged_by_what_it_resolves_to(
         (Answer(503, "busy", {"Retry-After": "3"}), 503),
         (Answer(307, "", {"Location": "http://elsewhere.example/"}), MalformedResponseError),
         (Answer(200, "x" * 70_000), MalformedResponseError),
-        (Answer(200, "x", {"Content-Encoding": "gzip"}), MalformedResponseError),
+        (Answer(200, "not packed", {"Content-Encoding": "gzip"}), MalformedResponseError),
     ],
 )
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
@@ -133,6 +136,50 @@ def test_every_way_to_end_a_response_is_read_and_every_damage_is_seen(
 ) -> None:
     (outcome,) = raw(sender, settings, answer)
     assert (outcome.body if isinstance(outcome, Response) else type(outcome)) == expected
+
+
+GRANTED = b'{"access_token": "a"}'
+PLAIN = b"Content-Length: %d\r\n\r\n%s" % (len(GRANTED), GRANTED)
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GRANTED), GRANTED)
+PACKED, BOMB = gzip.compress(GRANTED), gzip.compress(b" " * 70_000)
+
+
+# F01: where the token was spent already, an answer that is thrown away is a connection lost.
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"Content-Length: %d\r\n%s" % (len(GRANTED), CHUNKED), GRANTED),
+        (b"Content-Encoding: UTF-8\r\n" + PLAIN, GRANTED),
+        (b"Content-Encoding: \r\n" + PLAIN, GRANTED),
+        (b"X-Folded: a\r\n b\r\n" + PLAIN, GRANTED),
+        (b"X-Control: a\x01b\r\n" + PLAIN, GRANTED),
+        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (len(PACKED), PACKED), GRANTED),
+        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (len(BOMB), BOMB), None),
+        (b"Content-Encoding: gzip\r\n" + PLAIN, None),
+    ],
+)
+def test_what_a_sign_in_is_read_from_a_refresh_is_read_from(
+    sender: Sender, settings: Settings, answer: bytes, body: bytes | None
+) -> None:
+    whole = b"HTTP/1.1 200 OK\r\n" + answer
+    (outcome,) = raw(sender, settings, whole)
+    assert (outcome.body if isinstance(outcome, Response) else None) == body
+    with serving(whole) as server, suppress(MalformedResponseError):
+        assert Egress().send(Request("POST", server.url, form={}), limits=Limits.REFRESH).body == body
+
+
+def test_an_answer_with_two_lengths_is_the_last_on_its_connection(sender: Sender, settings: Settings) -> None:
+    settings.EGRESS_ALLOW = ("127.0.0.1",)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + CHUNKED
+
+    def stays(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        connection.recv(1)
+
+    with serving(stays) as server:
+        for _ in range(2):
+            assert isinstance(sent(sender, f"{server.url}/token").outcome, Response)
+        assert len(server.requests) == 2
 
 
 def test_a_second_response_to_one_request_is_nobodys(sender: Sender, settings: Settings) -> None:
