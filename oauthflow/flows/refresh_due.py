@@ -16,6 +16,7 @@ from oauthflow.protocol.grant_types import GrantType
 
 from .refresh.batch import refresh_many
 from .refresh.failure import quarantine
+from .refresh.health import is_in_trouble
 from .refresh.recovery import recover_abandoned
 from .refresh.replay import replay_spool
 from .refresh.single import refresh_connection
@@ -36,7 +37,8 @@ def refresh_due(*, now: datetime, go_on: Callable[[], bool] = lambda: True) -> d
     replay_spool()
     _plan_unplanned()
     recovered = recover_abandoned(now=now, go_on=go_on)
-    due = Connection.objects.due_for_refresh(now=now).order_by("tokens__expires_at")
+    # However many wait for an issuer in trouble, they take nobody else's place in the run.
+    due = Connection.objects.due_for_refresh(now=now).order_by(is_in_trouble(), "tokens__expires_at")
     vouched_for = due.filter(tokens__grant_type=GrantType.TOKEN_EXCHANGE)
     rows = due.exclude(tokens__grant_type=GrantType.TOKEN_EXCHANGE).values_list("tokens__pk", "tokens__issuer")
     done = refresh_many(rows[:MOST_AT_A_TIME], now=now, go_on=go_on)

@@ -12,9 +12,11 @@ from django.contrib.auth.models import User
 from audit.models import AuditRecord
 from connections.leases import IN_FLIGHT_PER_ISSUER
 from connections.models import Connection, TokenSet
+from oauthflow.flows import refresh_due as refresh_due_module
 from oauthflow.flows.refresh import batch, health
 from oauthflow.flows.refresh.queues import KEPT_FREE
 from oauthflow.flows.refresh_due import refresh_due
+from oauthflow.models import IssuerHealth
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
 from tests.faults import fault
@@ -65,6 +67,45 @@ def test_of_an_issuer_that_is_held_back_only_the_first_few_are_read(
     refresh_due(now=due(now) + timedelta(seconds=10))
     refresh_due(now=due(now) + timedelta(seconds=31))  # one tries
     assert len(read) == 2 * (IN_FLIGHT_PER_ISSUER - KEPT_FREE) < 2 * len(many)
+
+
+@fault("F18")
+@pytest.mark.parametrize("client_id", ["", "client-1"])
+@pytest.mark.parametrize("seconds", [1, -1])  # one may try
+@pytest.mark.parametrize(
+    ("grant_type", "limit"), [("authorization_code", "MOST_AT_A_TIME"), ("token_exchange", "MOST_IN_TURN")]
+)
+def test_however_many_wait_for_an_issuer_in_trouble_they_take_nobody_elses_place_in_a_run(
+    world: World,
+    many: list[Connection],
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    client_id: str,
+    seconds: int,
+    grant_type: str,
+    limit: str,
+) -> None:
+    monkeypatch.setattr(refresh_due_module, limit, len(many) - 1)
+    TokenSet.objects.update(client_id="client-1", grant_type=grant_type)
+    TokenSet.objects.filter(connection=many[-1]).update(
+        issuer="https://other.example", expires_at=now + timedelta(seconds=3601)
+    )
+    issuer = TokenSet.objects.exclude(connection=many[-1]).values_list("issuer", flat=True)[0]
+    IssuerHealth.objects.create(
+        key=health._key(issuer, client_id), issuer=issuer, client_id=client_id,
+        paused_until=due(now) + timedelta(seconds=seconds),
+    )  # fmt: skip
+    reached: list[str] = []
+
+    def many_at_once(rows: Sequence[tuple[UUID, str]], **_: object) -> batch.Outcome:
+        reached.extend(issuer for _, issuer in rows)
+        return batch.Outcome()
+
+    monkeypatch.setattr(refresh_due_module, "refresh_many", many_at_once)
+    monkeypatch.setattr(refresh_due_module, "refresh_connection", lambda one, **_: reached.append(one.tokens.issuer))
+    refresh_due(now=due(now))
+    assert reached[0] == "https://other.example"
+    assert len(reached) == len(many) - 1
 
 
 def test_retry_after_is_obeyed_for_the_whole_issuer(world: World, many: list[Connection], now: datetime) -> None:

@@ -13,7 +13,7 @@ from math import ceil
 from typing import Final
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q
 
 from audit.events import AuditEvent
 from audit.record import record
@@ -78,6 +78,12 @@ def require_open(token_set: TokenSet, *, now: datetime) -> Way:
 def troubled_among(issuers: Set[str]) -> set[str]:
     """Return those of these issuers for which `require_open` may find anything."""
     return set(IssuerHealth.objects.filter(issuer__in=issuers).values_list("issuer", flat=True))
+
+
+def is_in_trouble() -> Exists:
+    """Say of each connection of a query whether requests like its own are held back, or one may try by now."""
+    mine = Q(client_id="") | Q(client_id=OuterRef("tokens__client_id"))
+    return Exists(IssuerHealth.objects.filter(mine, issuer=OuterRef("tokens__issuer"), paused_until__isnull=False))
 
 
 def is_held_back(token_set: TokenSet, *, now: datetime) -> bool:
