@@ -21,6 +21,7 @@ from .flows.mail.queue_notices import queue_notices
 from .flows.mail.send_notices import send_notices
 from .flows.purge import purge_finished, purge_revocations
 from .flows.purge_events import purge_events
+from .flows.refresh.succession import succession
 from .flows.refresh.watch import watch_for_the_dead
 from .flows.refresh_due import refresh_due
 from .flows.revocation_outbox.watch import watch_revocations
@@ -55,8 +56,9 @@ def refresh_due_tokens() -> dict[str, int]:
     def go_on() -> bool:
         return not is_stopping() and time.monotonic() < began + RUN_SECONDS
 
-    done = refresh_due(now=by_database(timezone.now()), go_on=go_on)
-    if not is_stopping() and time.monotonic() >= began + LONG_RUN_SECONDS:
+    with succession() as wakes_the_next:
+        done = refresh_due(now=by_database(timezone.now()), go_on=go_on)
+    if wakes_the_next and not is_stopping() and time.monotonic() >= began + LONG_RUN_SECONDS:
         _wake_the_next()
     return done
 

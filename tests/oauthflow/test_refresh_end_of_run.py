@@ -118,6 +118,35 @@ def test_what_became_due_during_a_run_waits_for_the_next_minute_only_where_the_r
     assert len(woken) == runs
 
 
+def test_of_runs_that_overlap_one_wakes_the_next_so_that_they_become_no_more_from_minute_to_minute(
+    clock: list[float], woken: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def takes_its_time(**_: object) -> dict[str, int]:
+        clock[0] += tasks.LONG_RUN_SECONDS
+        return {}
+
+    def is_overtaken(**_: object) -> dict[str, int]:
+        monkeypatch.setattr(tasks, "refresh_due", takes_its_time)
+        tasks.refresh_due_tokens()
+        assert woken == []
+        return {}
+
+    monkeypatch.setattr(tasks, "refresh_due", is_overtaken)
+    tasks.refresh_due_tokens()
+    assert len(woken) == 1
+    tasks.refresh_due_tokens()
+    assert len(woken) == 2
+
+
+def test_where_no_file_can_be_made_beat_alone_wakes_runs(
+    clock: list[float], woken: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setattr(tasks, "refresh_due", lambda **_: clock.__setitem__(0, clock[0] + tasks.RUN_SECONDS))
+    settings.DATA_DIR = "/nowhere"
+    tasks.refresh_due_tokens()
+    assert woken == []
+
+
 def test_a_broker_that_is_away_when_the_next_run_should_be_woken_does_no_harm(
     world: World, many: list[Connection], clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
