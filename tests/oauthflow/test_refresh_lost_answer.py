@@ -12,10 +12,12 @@ from connections.models import Connection, TokenSet
 from oauthflow.flows.refresh import batch, failure, refresh_connection, single
 from oauthflow.flows.refresh.attempt import Attempt
 from oauthflow.flows.refresh.recovery import recover_abandoned
+from oauthflow.flows.refresh.replay import replay_spool
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.protocol.errors import AnswerLostError
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
+from tests.faults import fault
 
 Lose = Callable[[Connection, datetime], None]
 
@@ -90,3 +92,43 @@ def test_of_an_issuer_in_trouble_nothing_is_sent_again_at_once(
     lose(connection, now)
     assert recover_abandoned(now=now) == batch.Outcome()
     assert len(world.authorization_server.refresh_requests) == 1
+
+
+@pytest.fixture(params=["run", "caller"])
+def overtaken(request: pytest.FixtureRequest, world: World, now: datetime) -> Callable[[Connection, str], None]:
+    """Refresh for so long that somebody else, who cannot see our spool, takes over; it is refused or still waits."""
+
+    def refresh(connection: Connection, other: str) -> None:
+        def take_over() -> None:
+            TokenSet.objects.update(lease_owner=other, lease_expires_at=now + timedelta(days=9000) if other else None)
+            if not other:
+                Connection.objects.update(status="reauth_required", reason=failure.OUTCOME_LOST)
+
+        world.authorization_server.before_token_answer = take_over
+        if request.param == "run":
+            refresh_due(now=now + timedelta(hours=1))
+        else:
+            refresh_connection(connection, now=now, trigger="use")
+
+    return refresh
+
+
+@fault("F03")
+def test_a_late_answer_counts_where_whoever_took_over_was_refused(
+    connection: Connection, overtaken: Callable[[Connection, str], None]
+) -> None:
+    overtaken(connection, "")
+    assert (TokenSet.objects.get().generation, Connection.objects.get().status) == (2, "active")
+
+
+@fault("F03")
+def test_a_late_answer_stays_on_the_disk_until_whoever_took_over_is_done(
+    connection: Connection, overtaken: Callable[[Connection, str], None]
+) -> None:
+    overtaken(connection, "0123456789abcdef-0123456789ab-1")
+    assert replay_spool() == 0
+    assert TokenSet.objects.get().generation == 1
+    TokenSet.objects.update(lease_owner="", lease_expires_at=None)
+    Connection.objects.update(status="reauth_required", reason=failure.OUTCOME_LOST)
+    assert replay_spool() == 1
+    assert (TokenSet.objects.get().generation, Connection.objects.get().status) == (2, "active")

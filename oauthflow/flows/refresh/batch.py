@@ -33,11 +33,11 @@ from . import owners
 from .attempt import Attempt, read_answer, request_of
 from .failure import OUTCOME_LOST, end, pause, quarantine, settle
 from .health import note_success
-from .keep import give_back_unless_replaced, persistently, spool
+from .keep import keep_or_give_back, persistently, spool
 from .pace import pace
 from .queues import Queues
 from .replay import replay_spool
-from .spool import Reservation, SpoolError, forget
+from .spool import Reservation, SpoolError
 
 Result = TypeVar("Result")
 
@@ -244,8 +244,7 @@ class _Run:
         self._queues.done(renewal.id for _, _, renewal in stored)
         for attempt, tokens, renewal in stored:
             if renewal.id not in written:
-                forget(renewal)
-                self._guarded(attempt.token_set, partial(_give_back, attempt, tokens))
+                self._guarded(attempt.token_set, partial(_keep_or_give_back, attempt, renewal, tokens))
             elif self._queues.succeeded(attempt.token_set, now=attempt.now):
                 note_success(attempt.token_set, now=attempt.now)
 
@@ -339,5 +338,5 @@ def _give_up(attempt: Attempt, _: TokenSet) -> None:
     end(attempt, reason=OUTCOME_LOST)
 
 
-def _give_back(attempt: Attempt, tokens: TokenResponse, _: TokenSet) -> None:
-    give_back_unless_replaced(attempt, tokens)
+def _keep_or_give_back(attempt: Attempt, renewal: Renewal, tokens: TokenResponse, _: TokenSet) -> None:
+    keep_or_give_back(attempt, renewal, tokens)

@@ -48,8 +48,7 @@ def keep_stored(attempt: Attempt, renewal: Renewal, tokens: TokenResponse) -> No
         TransportError: The database is away; the answer is safe in the spool.
     """
     if not commit([renewal], seconds=attempt.patience_seconds):
-        forget(renewal)
-        give_back_unless_replaced(attempt, tokens)
+        keep_or_give_back(attempt, renewal, tokens)
 
 
 def spool(renewals: Sequence[Renewal], *, reservation: Reservation) -> None:
@@ -87,10 +86,21 @@ def persistently(write: Callable[[], Result], *, seconds: float) -> Result:
             time.sleep(_RETRY_SECONDS)
 
 
-def give_back_unless_replaced(attempt: Attempt, tokens: TokenResponse) -> None:
-    """Somebody disconnected while the answer was on its way: what came is noted to be revoked, not kept. F23."""
+def keep_or_give_back(attempt: Attempt, renewal: Renewal, tokens: TokenResponse) -> None:
+    """The lease is not ours any more: somebody took over, or disconnected while the answer was on its way. F03, F23.
+
+    Whoever took over sent a token that this answer has replaced. Where that was refused, or is under way, this answer
+    may be the only good one.
+
+    Raises:
+        AuthorizationRequiredError: Somebody disconnected; what came is noted to be revoked.
+    """
     token_set = attempt.token_set
-    if TokenSet.objects.filter(pk=token_set.pk).exists():
+    left = TokenSet.objects.filter(pk=token_set.pk)
+    if store_renewals([renewal], replayed_by="") or left.filter(generation=token_set.generation, lease_owner__gt=""):
+        return
+    forget(renewal)
+    if left.exists():
         return  # newer tokens of the same grant are stored; revoking these might end the grant
     both = (tokens.refresh_token, tokens.access_token)
     note_tokens(
