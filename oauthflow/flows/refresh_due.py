@@ -63,6 +63,8 @@ def refresh_in_turn(
     for connection in due:
         if not go_on():
             break
+        if not TokenSet.objects.filter(connection=connection).awaiting_refresh(now=now).exists():
+            continue  # another run renewed it or put it off since the list was read
         try:
             refresh_connection(connection, now=now, trigger="schedule")
             outcome["refreshed"] += 1

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from connections.models import Connection, TokenSet
 from connections.sealing import Ciphertext
 from oauthflow.flows.refresh.batch import Outcome, refresh_many
-from oauthflow.flows.refresh_due import refresh_due
+from oauthflow.flows.refresh_due import refresh_due, refresh_in_turn
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
 from tests.faults import fault
@@ -97,6 +97,24 @@ def test_what_another_run_with_the_same_list_was_done_with_is_left_alone(
     refresh_many(rows, now=due)
     assert refresh_many(rows, now=due) == Outcome()
     assert len(world.authorization_server.refresh_requests) == 1
+
+
+@fault("F06")
+def test_one_after_the_other_what_another_run_renewed_meanwhile_is_not_renewed_again(
+    world: World, alice: User, bob: User, now: datetime
+) -> None:
+    first, second = sorted((world.connect(alice, now=now), world.connect(bob, now=now)), key=lambda one: one.pk)
+    due = now + timedelta(seconds=2700)
+
+    def another_run() -> None:
+        world.authorization_server.before_token_answer = None
+        refresh_in_turn(Connection.objects.due_for_refresh(now=due).filter(pk=second.pk), now=due)
+
+    world.authorization_server.before_token_answer = another_run
+    both = Connection.objects.due_for_refresh(now=due).order_by("pk")
+    assert refresh_in_turn(both, now=due) == {"refreshed": 1, "failed": 0}
+    assert set(TokenSet.objects.values_list("generation", flat=True)) == {2}
+    assert len(world.authorization_server.refresh_requests) == 2
 
 
 def test_a_connection_that_was_stopped_after_the_list_was_made_is_left_alone(
