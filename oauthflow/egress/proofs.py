@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
+from connections.database_time import offset
 from oauthflow.newest import Newest
 
 from ..protocol.dpop import PROOF_HEADER, NonceAskedError, asks_for_nonce, dpop_proof, given_nonce, proof_url
@@ -24,9 +25,9 @@ _nonces: Final[Newest[str, str]] = Newest(most=_MOST_NONCES)
 
 
 def proof_for(key: SigningKey, *, method: str, url: str, access_token: Secret | None = None) -> str:
-    """Return a proof for a request that is sent now."""
-    nonce = _nonces.get(proof_url(url), "")
-    return dpop_proof(key, method=method, url=url, now=datetime.now(UTC), nonce=nonce, access_token=access_token)
+    """Return a proof for a request that is sent now, by the database's clock as last measured. F19."""
+    nonce, now = _nonces.get(proof_url(url), ""), datetime.now(UTC) + offset.value
+    return dpop_proof(key, method=method, url=url, now=now, nonce=nonce, access_token=access_token)
 
 
 def proved(request: Request) -> Request:

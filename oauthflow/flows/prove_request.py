@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from connections.database_time import by_database
 from connections.dpop_keys import dpop_key
 from connections.models import Connection
 from oauthflow.protocol.dpop import dpop_proof
@@ -33,8 +34,8 @@ def prove_request(connection: Connection, *, method: str, url: str, nonce: str, 
     token = usable_access_token(connection, now=now)
     if token.token_type != DPOP:
         raise InvalidRequestError("the token is not bound to a key and needs no proof")
-    key = dpop_key(connection)
-    return dpop_proof(key, method=method, url=url, now=now, nonce=nonce, access_token=token.access_token)
+    key, moment = dpop_key(connection), by_database(now)
+    return dpop_proof(key, method=method, url=url, now=moment, nonce=nonce, access_token=token.access_token)
 
 
 def _is_of_server(url: str, server_url: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, urlsplit
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 from django.contrib.auth.models import User
 
+from connections.database_time import offset
 from connections.dpop_keys import dpop_key
 from connections.models import Connection, McpServer, TokenSet
 from oauthflow.egress import proofs
@@ -27,6 +29,7 @@ from oauthflow.protocol.signing_key import SigningKey
 from tests.fakes.internet import Answer, Call
 from tests.fakes.proofs import read_proof
 from tests.fakes.world import World
+from tests.faults import fault
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +65,17 @@ def test_the_code_is_bound_to_the_same_key(bound: World, alice: User, now: datet
     connection = bound.connect(alice, now=now)
     asked = bound.authorization_server.authorization_requests[-1]
     assert asked["dpop_jkt"] == key_of(connection).thumbprint
+
+
+@fault("F19")
+def test_a_proof_is_dated_by_the_databases_clock(
+    bound: World, alice: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound.connect(alice, now=now)
+    monkeypatch.setattr(offset, "value", timedelta(minutes=5))
+    assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 1, "failed": 0}
+    ahead = bound.authorization_server.proofs[-1].claims["iat"] - time.time()
+    assert ahead == pytest.approx(300, abs=60)
 
 
 def test_each_connection_has_a_key_of_its_own_that_stays(bound: World, alice: User, bob: User, now: datetime) -> None:
