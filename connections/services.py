@@ -31,6 +31,8 @@ Status = Connection.Status
 
 BACKGROUND_MARGIN = timedelta(minutes=15)
 KEEP_ALIVE = timedelta(days=1)
+SHORTEST_WAIT = timedelta(seconds=30)
+"""A life of no seconds, which some servers give for want of any, has no service asked again and again."""
 _random = secrets.SystemRandom()
 LONGEST_SCOPE = 1000
 """Characters; what the columns for scopes hold."""
@@ -250,7 +252,7 @@ def refresh_due_at(
     A quarter of the life before the end and at least 15 minutes; half of the life where it is under 30 minutes. Up to
     a tenth of the life earlier, so that what was obtained together is not due together. And within a day in any case,
     also where no life was given: a refresh token that nobody uses may end before its access token does. Where it is
-    known when that ends, then at half of its life.
+    known when that ends, then at half of its life. Never within half a minute.
     """
     waits = [KEEP_ALIVE * (1 - due_spread())]
     if tokens.expires_at is not None:
@@ -259,7 +261,7 @@ def refresh_due_at(
         waits.append(life - margin - min(life, KEEP_ALIVE) * due_spread())
     if refresh_ends_at is not None:
         waits.append((refresh_ends_at - now) / 2 * (1 - due_spread()))
-    return now + min(waits) if is_renewable else None
+    return now + max(min(waits), SHORTEST_WAIT) if is_renewable else None
 
 
 def due_spread() -> float:

@@ -34,6 +34,18 @@ def test_tokens_are_renewed_in_the_last_quarter_of_their_life(
     assert refresh_due(now=now + timedelta(seconds=due_after)) == {"refreshed": 0, "failed": 0}
 
 
+@pytest.mark.parametrize("lifetime", [0, -1, 1, "0"])
+def test_with_next_to_no_life_a_token_is_renewed_twice_a_minute_at_most(
+    world: World, alice: User, now: datetime, lifetime: object
+) -> None:
+    world.authorization_server.expires_in = lifetime
+    world.connect(alice, now=now)
+
+    for seconds in range(0, 90, 5):  # each run begins right after the one before
+        refresh_due(now=now + timedelta(seconds=seconds))
+    assert len(world.authorization_server.refresh_requests) == 2
+
+
 def test_what_cannot_be_renewed_is_never_due(world: World, alice: User, now: datetime) -> None:
     world.authorization_server.token_overrides = {"refresh_token": None}
     world.connect(alice, now=now)
