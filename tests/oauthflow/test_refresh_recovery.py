@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from errno import EIO, ENOSPC
@@ -106,6 +107,17 @@ def test_a_disk_that_fails_after_all_costs_no_grant_while_the_database_takes_it(
     refresh_connection(connection, now=now, trigger="use")
     assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 1, "failed": 0}
     assert TokenSet.objects.get().generation == 3
+
+
+@fault("F10")
+def test_what_a_full_disk_takes_only_half_of_is_not_taken_for_kept(
+    world: World, connection: Connection, now: datetime, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(spool.os, "pwrite", lambda file, data, at: write(file, data[: len(data) // 2], at))
+    assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 1, "failed": 0}
+    assert TokenSet.objects.get().generation == 2
+    assert answers(folder) == []
 
 
 def test_an_answer_that_was_kept_but_not_stored_is_stored_by_whoever_comes_next(

@@ -6,6 +6,7 @@ stops us before a token is spent. An answer is safe once the file carries its fi
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -65,7 +66,8 @@ class Reservation:
             OSError: They are not there.
         """
         lines = "".join(f"{renewal.as_line()}\n" for renewal in renewals).encode()
-        os.pwrite(self._file, lines, 0)
+        if os.pwrite(self._file, lines, 0) < len(lines):  # beyond the room that was taken, on a disk that is full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.ftruncate(self._file, len(lines))
         os.fsync(self._file)
         final = name_of(renewals[0].id, generation=renewals[0].generation) if len(renewals) == 1 else _batch_name()
