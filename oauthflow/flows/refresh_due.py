@@ -37,8 +37,9 @@ def refresh_due(*, now: datetime, go_on: Callable[[], bool] = lambda: True) -> d
     replay_spool()
     _plan_unplanned()
     recovered = recover_abandoned(now=now, go_on=go_on)
-    # However many wait for an issuer in trouble, they take nobody else's place in the run.
-    due = Connection.objects.due_for_refresh(now=now).order_by(is_in_trouble(), "tokens__expires_at")
+    # However many wait for an issuer in trouble, they take nobody else's place in the run. What has no end waits best.
+    by_end = F("tokens__expires_at").asc(nulls_last=True)
+    due = Connection.objects.due_for_refresh(now=now).order_by(is_in_trouble(), by_end)
     vouched_for = due.filter(tokens__grant_type=GrantType.TOKEN_EXCHANGE)
     rows = due.exclude(tokens__grant_type=GrantType.TOKEN_EXCHANGE).values_list("tokens__pk", "tokens__issuer")
     done = refresh_many(rows[:MOST_AT_A_TIME], now=now, go_on=go_on)

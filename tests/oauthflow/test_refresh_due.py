@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from connections.models import Connection, TokenSet
 from connections.sealing import Ciphertext
+from oauthflow.flows import refresh_due as refresh_due_module
 from oauthflow.flows.refresh.batch import Outcome, refresh_many
 from oauthflow.flows.refresh_due import refresh_due, refresh_in_turn
 from tests.fakes.internet import Answer
@@ -67,6 +68,17 @@ def test_without_a_lifetime_a_refresh_token_is_used_once_a_day(
     assert refresh_due(now=now + a_day) == {"refreshed": 1, "failed": 0}
     assert refresh_due(now=now + 2 * a_day - timedelta(seconds=1)) == {"refreshed": 0, "failed": 0}
     assert refresh_due(now=now + 2 * a_day) == {"refreshed": 1, "failed": 0}
+
+
+def test_what_has_an_end_comes_before_what_has_none(
+    world: World, alice: User, bob: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless, urgent = world.connect(alice, now=now), world.connect(bob, now=now)
+    TokenSet.objects.filter(connection=endless).update(expires_at=None)
+    monkeypatch.setattr(refresh_due_module, "MOST_AT_A_TIME", 1)
+
+    refresh_due(now=now + timedelta(days=1))
+    assert TokenSet.objects.get(generation=2).connection == urgent
 
 
 @fault("F24")
