@@ -13,6 +13,7 @@ from connections.services import connection_for, keep_subject_token
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.connect_unattended import connect_unattended
+from oauthflow.flows.refresh.recovery import recover_abandoned
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.flows.revoke import revoke_connection
 from oauthflow.flows.start_authorization import start_authorization
@@ -192,6 +193,21 @@ def test_the_refresh_token_is_not_presented_while_it_is_being_rotated(
     with pytest.raises(ServerUnavailableError):
         usable_access_token(world.connection(alice), now=now)
     assert company.authorization_server.unattended_requests == []
+
+
+def test_it_is_not_presented_where_nobody_knows_whether_it_was_rotated(
+    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime
+) -> None:
+    identity = signed_in(world, company, alice, sign_in, now=now)
+    owner = "0123456789abcdef-000000000000-0"
+    TokenSet.objects.filter(connection=identity).update(lease_owner=owner, lease_expires_at=now)
+    with pytest.raises(ServerUnavailableError):
+        usable_access_token(world.connection(alice), now=now)
+    assert company.authorization_server.unattended_requests == []
+
+    assert recover_abandoned(now=now).refreshed == 1
+    TokenSet.objects.update(next_attempt_at=None)
+    assert usable_access_token(world.connection(alice), now=now).access_token.reveal().startswith("at-")
 
 
 def test_it_is_not_rotated_while_it_is_presented(

@@ -129,7 +129,9 @@ def _stored_identity(connection: Connection) -> TokenSet:
 def _held_still(identity: TokenSet) -> Iterator[None]:
     """Let nobody rotate the refresh token while it is presented: a service may take the old one for stolen."""
     owner = owners.new_owner()
-    if not lease_for_refresh(identity, owner=owner, seconds=configuration().lease_seconds):
+    # Where somebody left it in the middle, it may have been replaced; whoever takes that over finds out. R4.
+    is_unsure = bool(identity.lease_owner)
+    if is_unsure or not lease_for_refresh(identity, owner=owner, seconds=configuration().lease_seconds):
         raise ServerUnavailableError("the sign-in that vouches is being renewed", retry_after=1)
     try:
         yield
