@@ -15,17 +15,21 @@ from audit.models import AuditRecord
 from connections.leases import lease_for_refresh
 from connections.models import ClientRegistration, Connection, FlowTrace, McpServer, Revocation, TokenSet
 from connections.revocations import end_grants
+from oauthflow.egress import Egress
 from oauthflow.flows.access_token import usable_access_token
+from oauthflow.flows.discover import discover
 from oauthflow.flows.refresh import failure, refresh_connection
 from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
     ClientRefusedError,
+    IssuerChangedError,
     NoClientError,
     ResponseTimeoutError,
     TransportError,
 )
 from oauthflow.protocol.secret import Secret
+from tests.fakes.authorization_server import FakeAuthorizationServer
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
 from tests.faults import fault
@@ -240,6 +244,23 @@ def test_a_server_that_is_deleted_meanwhile_leaves_nothing_behind(
     with pytest.raises(AuthorizationRequiredError):
         refresh_connection(connection, now=now, trigger="use")
     assert not FlowTrace.objects.exists()
+
+
+def test_an_answer_under_way_brings_no_connection_back_whose_server_moved(
+    world: World, connection: Connection, now: datetime
+) -> None:
+    elsewhere = FakeAuthorizationServer(issuer="https://new.example")
+    world.internet[elsewhere.issuer] = elsewhere
+
+    def moves() -> None:
+        world.mcp_server.issuers = [elsewhere.issuer]
+        with pytest.raises(IssuerChangedError):
+            discover(connection.server, http=Egress(), now=now + timedelta(days=2))
+
+    world.authorization_server.before_token_answer = moves
+    with pytest.raises(IssuerChangedError):
+        usable_access_token(connection, now=now + timedelta(hours=1))
+    assert (Connection.objects.get().status, TokenSet.objects.get().generation) == ("issuer_changed", 2)
 
 
 def test_a_lease_is_taken_once_and_runs_out(connection: Connection) -> None:
