@@ -318,7 +318,9 @@ def require_reauthorization(
             )
             if not still_there:
                 return False
-        Connection.objects.filter(pk=connection.pk).update(status=Status.REAUTH_REQUIRED, reason=reason)
+        mine = Connection.objects.filter(pk=connection.pk).exclude(status=Status.ISSUER_CHANGED)
+        if not mine.update(status=Status.REAUTH_REQUIRED, reason=reason):
+            return False  # an administrator is asked first
         record(
             AuditEvent.REAUTHORIZATION_REQUIRED,
             actor=actor,

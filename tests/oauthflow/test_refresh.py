@@ -246,9 +246,11 @@ def test_a_server_that_is_deleted_meanwhile_leaves_nothing_behind(
     assert not FlowTrace.objects.exists()
 
 
+@pytest.mark.parametrize(("answer", "generation"), [(None, 2), (Answer(400, {"error": "invalid_grant"}), 1)])
 def test_an_answer_under_way_brings_no_connection_back_whose_server_moved(
-    world: World, connection: Connection, now: datetime
+    world: World, connection: Connection, now: datetime, answer: Answer | None, generation: int
 ) -> None:
+    world.authorization_server.refresh_answer = answer
     elsewhere = FakeAuthorizationServer(issuer="https://new.example")
     world.internet[elsewhere.issuer] = elsewhere
 
@@ -260,7 +262,7 @@ def test_an_answer_under_way_brings_no_connection_back_whose_server_moved(
     world.authorization_server.before_token_answer = moves
     with pytest.raises(IssuerChangedError):
         usable_access_token(connection, now=now + timedelta(hours=1))
-    assert (Connection.objects.get().status, TokenSet.objects.get().generation) == ("issuer_changed", 2)
+    assert (Connection.objects.get().status, TokenSet.objects.get().generation) == ("issuer_changed", generation)
 
 
 def test_a_lease_is_taken_once_and_runs_out(connection: Connection) -> None:
