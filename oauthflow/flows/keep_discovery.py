@@ -32,6 +32,8 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
         raise IssuerChangedError(f"it used {kept.issuer} and now names {found.issuer}")
     _require_room(found)
     with transaction.atomic():
+        if kept is not None and kept.new_issuer:
+            _release_connections(server, found, kept=kept)
         authorization_server, _ = AuthorizationServer.objects.update_or_create(
             issuer=_owner_of(found),
             defaults={"document": dict(found.metadata.document), "source_url": found.source_url, "fetched_at": now},
@@ -134,3 +136,19 @@ def _stop_connections(server: McpServer, found: Discovered, *, kept: ServerDisco
                 server=server.slug,
                 details={"old_issuer": kept.issuer, "new_issuer": found.issuer},
             )
+
+
+def _release_connections(server: McpServer, found: Discovered, *, kept: ServerDiscovery) -> None:
+    """It names again where the stopped ones are from: nobody has to approve that, or to sign in anew."""
+    stopped = Connection.objects.filter(
+        server=server,
+        status=Connection.Status.ISSUER_CHANGED,
+        tokens__issuer=found.issuer,
+        tokens__resource=found.resource,  # else an administrator has changed the target since
+    )
+    if stopped.update(status=Connection.Status.ACTIVE, reason=""):
+        record(
+            AuditEvent.ISSUER_CHANGED,
+            server=server.slug,
+            details={"old_issuer": kept.new_issuer, "new_issuer": found.issuer},
+        )

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from audit.models import AuditRecord
 from connections.models import Connection, ServerDiscovery, TokenSet
 from oauthflow.flows.access_token import usable_access_token
+from oauthflow.flows.check_server import check_server
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.keep_discovery import approve_issuer_change
 from oauthflow.flows.refresh_due import refresh_due
@@ -106,6 +107,37 @@ def test_a_server_that_moves_back_needs_no_approval_for_new_sign_ins(
 
     assert world.connect(alice, now=now).status == "active"
     assert ServerDiscovery.objects.get().new_issuer == ""
+
+
+def test_a_server_that_moves_back_takes_up_every_grant_that_was_stopped(
+    world: World, connection: Connection, new: FakeAuthorizationServer, alice: User, now: datetime
+) -> None:
+    notice(connection, world, user=alice, now=now)
+    world.mcp_server.issuers = ["https://as.example"]
+    assert check_server(world.server(), user=None, now=now).code == ""
+
+    connection.refresh_from_db()
+    assert (connection.status, connection.reason) == ("active", "")
+    assert refresh_due(now=now + timedelta(hours=2)) == {"refreshed": 1, "failed": 0}
+    assert paths_at(world, "new.example") == [WELL_KNOWN]
+
+
+@pytest.mark.parametrize("changed", [{"resource": "https://before.example/mcp"}, {"issuer": "https://before.example"}])
+def test_a_server_that_moves_back_takes_up_no_grant_for_another_target(
+    world: World,
+    connection: Connection,
+    new: FakeAuthorizationServer,
+    alice: User,
+    now: datetime,
+    changed: dict[str, str],
+) -> None:
+    notice(connection, world, user=alice, now=now)
+    TokenSet.objects.update(**changed)
+    world.mcp_server.issuers = ["https://as.example"]
+    check_server(world.server(), user=None, now=now)
+
+    connection.refresh_from_db()
+    assert connection.status == "issuer_changed"
 
 
 def test_without_a_grant_there_is_nothing_to_approve(world: World, alice: User, now: datetime) -> None:
