@@ -13,6 +13,7 @@ from connections.services import connection_for, keep_subject_token
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.connect_unattended import connect_unattended
+from oauthflow.flows.refresh.health import FAILURES
 from oauthflow.flows.refresh.recovery import recover_abandoned
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.flows.revoke import revoke_connection
@@ -250,4 +251,25 @@ def test_trouble_at_the_companys_service_is_not_held_against_the_servers_own(
     company.authorization_server.unattended_answer = Answer(503)
     with pytest.raises(ServerUnavailableError):
         usable_access_token(connection, now=now + LATER)
-    assert not IssuerHealth.objects.exists()
+    assert list(IssuerHealth.objects.values_list("issuer", flat=True)) == ["https://idp.example"]
+
+
+def test_a_companys_service_that_does_not_answer_is_waited_for_by_few(
+    world: World, company: World, notes: McpServer, sign_in: McpServer, now: datetime
+) -> None:
+    people = [User.objects.create_user(f"user{number}") for number in range(FAILURES + 3)]
+    for person in people:
+        signed_in(world, company, person, sign_in, now=now)
+        usable_access_token(world.connection(person), now=now)
+    company.authorization_server.unattended_requests.clear()
+    company.authorization_server.unattended_answer = Answer(503, {})
+    over = now + LATER
+
+    refresh_due(now=over)
+    assert len(company.authorization_server.unattended_requests) == FAILURES
+    assert Connection.objects.filter(server=notes, status="degraded").count() == len(people)
+
+    company.authorization_server.unattended_answer = None
+    TokenSet.objects.update(next_attempt_at=None)
+    assert refresh_due(now=over + timedelta(hours=1))["failed"] == 0
+    assert Connection.objects.filter(server=notes, status="active").count() == len(people)

@@ -17,7 +17,7 @@ from connections.models import Connection, McpServer, TokenSet
 from oauthflow.conf import configuration
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.client_auth import ClientCredentials
-from oauthflow.protocol.errors import AuthorizationRequiredError, NotConfiguredError
+from oauthflow.protocol.errors import AuthorizationRequiredError, FlowError, NotConfiguredError
 from oauthflow.protocol.retry_after import ServerUnavailableError
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.unattended import (
@@ -30,6 +30,7 @@ from oauthflow.protocol.unattended import (
 from ..discover import discover
 from ..register_client import credentials_of, resolve_client
 from . import owners
+from .health import note_failure, note_success, require_open
 
 IDENTITY_REQUIRED: Final = "identity_required"
 
@@ -97,7 +98,8 @@ def _subject(connection: Connection, *, http: Egress, now: datetime) -> Iterator
         yield given, _asked_service(provider, http=http, now=now)
         return
     identity = _stored_identity(connection)
-    with _held_still(identity):
+    require_open(identity, now=now)
+    with _held_still(identity), _heard(identity, now=now):
         subject = SubjectToken(identity.refresh_token_sealed.reveal(), SubjectTokenType.REFRESH_TOKEN)
         yield subject, _SignInService(identity.token_endpoint, identity.issuer, _client_of(identity))
 
@@ -123,6 +125,17 @@ def _stored_identity(connection: Connection) -> TokenSet:
     if held is None or not held.refresh_token_sealed or held.connection.status not in Connection.WORKING:
         raise AuthorizationRequiredError("nobody is signed in at the company's service", reason=IDENTITY_REQUIRED)
     return held
+
+
+@contextmanager
+def _heard(identity: TokenSet, *, now: datetime) -> Iterator[None]:
+    """A service that vouches for nobody is left alone as one that renews nothing is: else a run waits for each. R6."""
+    try:
+        yield
+    except FlowError as error:
+        note_failure(identity, error, now=now)
+        raise
+    note_success(identity, now=now)
 
 
 @contextmanager
