@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +169,37 @@ def test_a_file_is_for_the_operator_alone_and_never_overwritten(five: None, tmp_
 def test_a_folder_that_is_not_there_is_told_in_one_sentence_and_nothing_is_recorded(five: None, tmp_path: Path) -> None:
     code, sentence = refused("audit_export", "--output", str(tmp_path / "none" / "audit.csv"))
     assert (code, sentence) == (1, "The export cannot be written: No such file or directory.")
+    assert not AuditRecord.objects.filter(event="audit.exported").exists()
+
+
+def test_a_full_disk_leaves_whole_lines_and_the_number_to_go_on_after(
+    five: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(audit_export, "_CHUNK", 2)
+    file = tmp_path / "audit.jsonl"
+    room = len("".join(run("audit_export").splitlines(keepends=True)[:3])) + 10
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # the third record fits, its chunk does not
+    try:
+        code, sentence = refused("audit_export", "--output", str(file))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (code, sentence) == (
+        1,
+        "The export cannot be written: File too large. Records up to 2 are there; go on with: audit_export --after 2",
+    )
+    run("audit_export", "--output", str(file), "--after", "2")
+    assert [json.loads(line)["sequence"] for line in file.read_text().splitlines()] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("torn", ['{"sequence":1}\n{"seq', "sequence,at\r\n1,x\r"])
+def test_nothing_is_written_behind_a_line_that_was_cut_off(five: None, tmp_path: Path, torn: str) -> None:
+    file = tmp_path / "audit.out"
+    file.write_bytes(torn.encode())
+    assert refused("audit_export", "--output", str(file), "--after", "1") == (
+        1, f"{file} ends in the middle of a line: remove that line, and go on after the one before it.",
+    )  # fmt: skip
+    assert file.read_bytes() == torn.encode()
     assert not AuditRecord.objects.filter(event="audit.exported").exists()
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
+from io import FileIO
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -65,7 +68,9 @@ class Command(BaseCommand):
         except KeyboardInterrupt as error:
             raise CommandError(f"Stopped. Go on with: audit_export --after {done}", returncode=130) from error
         except OSError as error:
-            raise CommandError(f"The export cannot be written: {error.strerror or error}.") from error
+            wrote_some = options["output"] and done > options["after"]
+            go_on = f" Records up to {done} are there; go on with: audit_export --after {done}" if wrote_some else ""
+            raise CommandError(f"The export cannot be written: {error.strerror or error}.{go_on}") from error
         if options["output"]:
             records = "record" if total == 1 else "records"
             self.stdout.write(f"{total} {records} written to {options['output']}.")
@@ -108,13 +113,36 @@ def _target(path: str | None, *, goes_on: bool, otherwise: Write) -> Iterator[tu
     if not path:
         yield otherwise, goes_on
         return
+    if goes_on and Path(path).is_file() and not _ends_with_a_line(Path(path)):
+        raise CommandError(f"{path} ends in the middle of a line: remove that line, and go on after the one before it.")
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if goes_on else os.O_EXCL)
     try:
         descriptor = os.open(path, flags, 0o600)
     except FileExistsError as error:
         raise CommandError(f"{path} is there already; choose another name, or go on with --after.") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-        yield file.write, os.fstat(descriptor).st_size > 0
+    with FileIO(descriptor, "w") as file:
+        yield partial(_write_whole, file), os.fstat(descriptor).st_size > 0
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    """A process that was killed, or a machine without power, may leave a part of one."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
+
+
+def _write_whole(file: FileIO, lines: str) -> None:
+    """Write lines to the end of a file; where the disk is full, leave none of them rather than a part."""
+    before = os.fstat(file.fileno()).st_size
+    left = lines.encode()
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except BaseException:
+        with suppress(OSError):  # a pipe keeps what it was given
+            file.truncate(before)
+        raise
 
 
 def _lines(entries: Iterator[AuditRecord], *, kind: str, is_headed: bool) -> Iterator[tuple[int, str]]:
