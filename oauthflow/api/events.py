@@ -54,7 +54,7 @@ class EventPageSerializer(serializers.Serializer[Any]):
 
 
 _AFTER: Final = OpenApiParameter("after", OpenApiTypes.INT64, description="Only what came after the event of that id.")
-_LIMIT: Final = OpenApiParameter("limit", OpenApiTypes.INT, description=f"At most so many, up to {MAX_PAGE}.")
+_LIMIT: Final = OpenApiParameter("limit", OpenApiTypes.INT, description=f"At most so many, from 1 to {MAX_PAGE}.")
 _LAST_ID: Final = OpenApiParameter(
     "Last-Event-ID", OpenApiTypes.INT64, location=OpenApiParameter.HEADER, description="As `after`, and before it."
 )
@@ -72,11 +72,12 @@ class _EventView(RestView):
         if wants_stream(request):
             return self._stream(request, after=after, newest=newest, connection_id=connection_id)
         page = self._page(after or 0, newest=newest, connection_id=connection_id)
-        limit = _number(request.query_params.get("limit") or str(DEFAULT_PAGE), name="limit", largest=MAX_PAGE)
+        wanted = request.query_params.get("limit") or str(DEFAULT_PAGE)
+        limit = _number(wanted, name="limit", smallest=1, largest=MAX_PAGE)
         events = list(page[: limit + 1])
         has_more = len(events) > limit
         events = events[:limit]
-        cursor = events[-1].cursor if has_more and events else newest
+        cursor = events[-1].cursor if has_more else newest
         return Response({"events": [event_body(event) for event in events], "cursor": cursor, "has_more": has_more})
 
     def _stream(self, request: Request, *, after: int | None, newest: int, connection_id: UUID | None) -> Response:
@@ -157,7 +158,7 @@ def _after(request: Request, *, newest: int) -> int | None:
     return cursor
 
 
-def _number(text: str, *, name: str, largest: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= largest):
-        raise ParseError(f"{name} has to be a whole number from 0 to {largest}.")
+def _number(text: str, *, name: str, smallest: int = 0, largest: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and smallest <= int(text) <= largest):
+        raise ParseError(f"{name} has to be a whole number from {smallest} to {largest}.")
     return int(text)

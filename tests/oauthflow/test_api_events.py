@@ -37,6 +37,15 @@ def test_who_polls_reads_every_event_once_and_in_order(program: APIClient, world
     assert program.get(EVENTS, {"after": cursor}).json() == {"events": [], "cursor": cursor, "has_more": False}
 
 
+@pytest.mark.parametrize("limit", ["0", "00", "501", "x"])
+def test_a_page_that_would_hold_nothing_or_too_much_is_refused(
+    program: APIClient, world: World, alice: User, limit: str
+) -> None:
+    emit(EventType.TOKEN_REFRESHED, world.connection(alice))
+    answer = program.get(EVENTS, {"after": 0, "limit": limit})
+    assert (answer.status_code, answer.json()["message"]) == (400, "limit has to be a whole number from 1 to 500.")
+
+
 def test_an_event_says_what_happened_and_where_to_go(program: APIClient, world: World, alice: User) -> None:
     connection = world.connection(alice)
     require_reauthorization(connection, reason=Code.INVALID_GRANT)
