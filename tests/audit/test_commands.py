@@ -155,6 +155,11 @@ def test_records_are_chosen_by_event_server_and_time(five: None) -> None:
     assert refused("audit_export", "--to", "2026-13-45T00:00:00")[0] == 1
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_no_calendar_has_in_utc_is_told_in_one_sentence(time: str) -> None:
+    assert refused("audit_export", "--from", time) == (1, f"{time!r} is not a time such as 2026-11-20T00:00:00Z.")
+
+
 def test_a_file_is_for_the_operator_alone_and_never_overwritten(five: None, tmp_path: Path) -> None:
     file = tmp_path / "audit.csv"
     words = ("audit_export", "--format", "csv", "--output", str(file))

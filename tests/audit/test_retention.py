@@ -252,6 +252,11 @@ def test_the_words_of_a_person_go_and_what_they_did_stays(
     assert run("audit_erase_user", str(number)) == "Words were erased in 0 records.\n"
 
 
+@pytest.mark.parametrize("number", ["9" * 26, "0", "-1"])
+def test_a_number_that_no_account_has_is_told_in_one_sentence(db: None, number: str) -> None:
+    assert refused("audit_erase_user", "--", number) == f"{number} is not the number of an account."
+
+
 @pytest.mark.parametrize("reason", ["burnout", "left_for_competitor"])
 def test_a_reason_of_one_word_is_a_persons_too(spoken: Connection, alice: User, bob: User, reason: str) -> None:
     record(AuditEvent.CREDENTIALS_REVOKED, actor=bob, connection=spoken, reason=reason)

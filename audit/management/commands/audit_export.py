@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
 from itertools import islice
@@ -98,13 +98,11 @@ def _wanted(options: dict[str, Any]) -> AuditRecordQuerySet:
 def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
-    try:
+    with suppress(ValueError, OverflowError):
         at = parse_datetime(text)
-    except ValueError:
-        at = None
-    if at is None:
-        raise CommandError(f"{text!r} is not a time such as 2026-11-20T00:00:00Z.")
-    return timezone.make_aware(at) if timezone.is_naive(at) else at
+        if at is not None:
+            return (timezone.make_aware(at) if timezone.is_naive(at) else at).astimezone(UTC)
+    raise CommandError(f"{text!r} is not a time such as 2026-11-20T00:00:00Z.")
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from audit.erasure import erase_words
 from connections.models import Connection
+
+_LARGEST_NUMBER: Final = 2**63 - 1
 
 
 class Command(BaseCommand):
@@ -22,6 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("id", type=int, metavar="ID", help="The number of the account, as in the record.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not 0 < options["id"] <= _LARGEST_NUMBER:
+            raise CommandError(f"{options['id']} is not the number of an account.")
         theirs = Connection.objects.filter(user_id=options["id"]).values_list("pk", flat=True)
         changed = erase_words(str(options["id"]), connections=map(str, theirs), now=timezone.now())
         self.stdout.write(f"Words were erased in {changed} records.")
