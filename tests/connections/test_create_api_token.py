@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
 from io import StringIO
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from connections.authentication import find_api_token
 from connections.models import ApiToken
@@ -51,3 +53,16 @@ def test_what_makes_no_sense_ends_in_one_sentence_and_makes_nothing(alice: User,
         _run(*words)
     assert "\n" not in str(refusal.value).strip()
     assert not ApiToken.objects.exists()
+
+
+class _Full(StringIO):
+    """As standard output on a full disk: what is written fails when it is flushed, if not before."""
+
+    def flush(self) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+
+def test_a_token_that_cannot_be_printed_does_not_stay(alice: User) -> None:
+    with pytest.raises(OSError, match=r"^The token could not be printed and was revoked: No space left on device\.$"):
+        call_command("create_api_token", "alice", "--scope", "servers:read", stdout=_Full())
+    assert not ApiToken.objects.valid(now=timezone.now()).exists()

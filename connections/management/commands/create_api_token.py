@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from connections.api_tokens import issue_api_token
+from connections.api_tokens import issue_api_token, revoke_api_token
 from connections.models.api_token import ApiScope
 from oauthflow.protocol.errors import InvalidRequestError
 
@@ -44,4 +44,9 @@ class Command(BaseCommand):
             raise CommandError(
                 f"No token was made: {getattr(error, 'detail', '') or 'the lifetime is too long'}."
             ) from error
-        self.stdout.write(issued.token.reveal())
+        try:
+            self.stdout.write(issued.token.reveal())
+            self.stdout.flush()
+        except OSError as error:  # a full disk or a closed pipe: nobody would know the token, and it would be valid
+            revoke_api_token(issued.row, now=timezone.now())
+            raise OSError(f"The token could not be printed and was revoked: {error.strerror or error}.") from error
