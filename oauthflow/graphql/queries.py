@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import graphene
@@ -18,7 +18,7 @@ from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.errors import StateError
 from oauthflow.status import authorization_status, connection_status
 
-from .access import NotFoundError, needs, person, visible_connection
+from .access import NotFoundError, RefusedError, needs, person, visible_connection
 from .types import (
     MCPAuditEvent,
     MCPConnection,
@@ -108,7 +108,12 @@ def _audit_events(
 
 
 def _aware(at: datetime | None) -> datetime | None:
-    return timezone.make_aware(at) if at is not None and timezone.is_naive(at) else at
+    if at is None:
+        return None
+    try:
+        return (timezone.make_aware(at) if timezone.is_naive(at) else at).astimezone(UTC)
+    except OverflowError as error:
+        raise RefusedError("invalid_request", "A time has to lie between the years 1 and 9999 in UTC.") from error
 
 
 class Query(graphene.ObjectType):

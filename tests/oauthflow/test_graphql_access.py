@@ -229,6 +229,12 @@ def test_records_are_filtered_and_come_newest_first(alice: User) -> None:
     assert ask(query, token=token, to=naive).data["mcpAuditEvents"]["edges"] == []
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_no_calendar_has_in_utc_is_the_callers_mistake(alice: User, time: str) -> None:
+    query = f'{{ mcpAuditEvents(from: "{time}") {{ edges {{ cursor }} }} }}'
+    assert ask(query, token=api_token(alice, ApiScope.AUDIT_READ)).codes == ["invalid_request"]
+
+
 def test_a_token_of_somebody_who_was_deactivated_opens_nothing(of_alice: Belongings, alice: User) -> None:
     token = api_token(alice, *ApiScope.values)
     User.objects.update(is_active=False)
