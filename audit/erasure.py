@@ -8,12 +8,12 @@ connection. These words are blanked in place; the code of the record stays, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Max, Min, Q
 
 from .amendments import AuditErasure
 from .chain import current_key, key_id
@@ -32,30 +32,46 @@ _CODE: Final = re.compile(r"[a-z][a-z0-9_]*")
 _OUR_REASONS: Final = frozenset({"deleted", "disconnected", "user_deactivated"})
 """Why a grant was revoked, where nobody typed it."""
 
-_BATCH: Final = 500
+_BATCH: Final = 1000
+
+Shown = Callable[[Iterable[int], int], Iterable[int]]
 
 
-def erase_words(user_id: str, *, connections: Iterable[str] = (), now: datetime) -> int:
+def erase_words(
+    user_id: str,
+    *,
+    connections: Iterable[str] = (),
+    now: datetime,
+    shown: Shown = lambda begins, total: begins,
+) -> int:
     """Blank the words of a person, and words about them, in all records; return how many records changed.
 
     Args:
         user_id: The id of the account, which may be deleted already.
         connections: Ids of connections of this person that still exist.
         now: Aware UTC.
+        shown: Passes the beginnings of batches through, for example to draw progress.
     """
     theirs = AuditRecord.objects.filter(actor=user_id, connection__gt="", event__startswith="authorization.")
     concerned = {*connections, *theirs.order_by().values_list("connection", flat=True).distinct()}
     wanted = Q(actor=user_id) | Q(connection__in=concerned) | Q(details__user=user_id)
-    changed, after = 0, 0
-    while entries := list(AuditRecord.objects.filter(wanted, sequence__gt=after).order_by("sequence")[:_BATCH]):
-        after = entries[-1].sequence
-        spoken = [entry for entry in entries if _without_words(entry)]
+    # Batches by number, though most records are somebody else's: so it can be told how far it is.
+    ends = AuditRecord.objects.aggregate(first=Min("sequence", default=1), last=Max("sequence", default=0))
+    begins = range(ends["first"], ends["last"] + 1, _BATCH)
+    return sum(
+        _erase(AuditRecord.objects.filter(wanted, sequence__gte=begin, sequence__lt=begin + _BATCH), now=now)
+        for begin in shown(begins, len(begins))
+    )
+
+
+def _erase(entries: Iterable[AuditRecord], *, now: datetime) -> int:
+    spoken = [entry for entry in entries if _without_words(entry)]
+    if spoken:
         with transaction.atomic():
             allow("erases")
             for entry in spoken:
                 _write(entry, now=now)
-        changed += len(spoken)
-    return changed
+    return len(spoken)
 
 
 def _without_words(entry: AuditRecord) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -18,6 +18,8 @@ from .verification import Shown, Span, problems, whole_chain
 
 _BATCH: Final = 5000
 
+ShownRemoval = Callable[[Iterator[int], int], Iterator[int]]
+
 
 class BrokenChainError(Exception):
     """Nothing is removed from a record that does not hold: it would be removing evidence."""
@@ -28,7 +30,12 @@ class BrokenChainError(Exception):
 
 
 def remove_older(
-    *, before: datetime, now: datetime, anchors: Anchors | None = None, shown: Shown = lambda found, total: found
+    *,
+    before: datetime,
+    now: datetime,
+    anchors: Anchors | None = None,
+    shown: Shown = lambda found, total: found,
+    shown_removal: ShownRemoval = lambda numbers, total: numbers,
 ) -> int:
     """Remove the records that were written before an instant; return how many.
 
@@ -40,6 +47,7 @@ def remove_older(
         now: Aware UTC.
         anchors: Ends that were noted outside.
         shown: Draws progress while records are verified.
+        shown_removal: Draws progress while they are removed.
 
     Raises:
         BrokenChainError: The records do not hold. Nothing is removed.
@@ -52,7 +60,8 @@ def remove_older(
         if first_problem is not None:
             raise BrokenChainError(first_problem)
         _set_checkpoint(last, removed=last.sequence - whole.after, now=now)
-    return sum(_delete_below_checkpoint())
+    below = _below_checkpoint()
+    return sum(1 for _ in shown_removal(_delete(below), below.count()))
 
 
 def countable(*, before: datetime) -> int:
@@ -83,14 +92,16 @@ def _set_checkpoint(last: AuditRecord, *, removed: int, now: datetime) -> None:
         return  # another process has just set the same one
 
 
-def _delete_below_checkpoint() -> Iterator[int]:
+def _below_checkpoint() -> models.QuerySet[AuditRecord]:
     checkpoint = AuditCheckpoint.objects.first()
-    if checkpoint is None:
-        return
-    below: models.QuerySet[AuditRecord] = models.QuerySet(AuditRecord).filter(sequence__lte=checkpoint.sequence)
+    return models.QuerySet(AuditRecord).filter(sequence__lte=checkpoint.sequence if checkpoint else 0)
+
+
+def _delete(below: models.QuerySet[AuditRecord]) -> Iterator[int]:
+    """Delete records in batches; yield a number for each that went, and none for what another run took meanwhile."""
     while numbers := list(below.order_by("sequence").values_list("sequence", flat=True)[:_BATCH]):
         with transaction.atomic():
             allow("removes")
             removed, _ = below.filter(sequence__lte=numbers[-1]).delete()
             AuditErasure.objects.filter(sequence__lte=numbers[-1]).delete()
-        yield removed
+        yield from numbers[:removed]

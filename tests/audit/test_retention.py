@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from audit import append, erasure, guard, pages, retention
 from audit.amendments import AuditCheckpoint, AuditErasure
 from audit.erasure import erase_words
 from audit.events import AuditEvent
+from audit.management.commands import audit_trim
 from audit.models import AuditHead, AuditRecord
 from audit.record import record
 from audit.retention import remove_older
 from audit.tasks import remove_old_audit_records
 from audit.verification import problems, whole_chain
+from connections.management.commands import audit_erase_user
 from connections.models import Connection, McpServer
 
 pytestmark = pytest.mark.django_db
@@ -35,11 +38,22 @@ def run(*words: str) -> str:
     return output.getvalue()
 
 
-def refused(*words: str) -> str:
+def refused(*words: str, code: int = 1) -> str:
     with pytest.raises(CommandError) as raised:
         run(*words)
-    assert raised.value.returncode == 1
+    assert raised.value.returncode == code
     return str(raised.value)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _last_drawn() -> list[str]:
+    """The last state of each bar."""
+    assert isinstance(sys.stderr, Terminal)
+    return [line.rpartition("\r")[2] for line in sys.stderr.getvalue().split("\n")[:-1]]
 
 
 def _numbers() -> list[int]:
@@ -104,6 +118,31 @@ def test_old_records_go_and_the_chain_begins_at_a_sealed_checkpoint(aged: dateti
     assert run("audit_verify").startswith("The chain holds: 2 records, the last is 9.")
 
 
+def test_a_terminal_sees_how_far_the_removal_is(aged: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(retention, "_BATCH", 2)
+    assert run("audit_trim", "--keep-days", "5") == "3 records were removed.\n"
+    assert [line.split()[0] for line in _last_drawn()] == ["Verifying", "Removing"]
+    assert _last_drawn()[1].endswith("3/3 100%")
+
+
+def test_a_removal_that_is_stopped_keeps_what_it_did_and_is_finished_by_the_next(
+    aged: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(items: Iterator[int], *, label: str, **_: object) -> Iterator[int]:
+        for item in items:
+            yield item
+            if label == "Removing":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(retention, "_BATCH", 1)
+    monkeypatch.setattr(audit_trim, "with_progress", stopped)
+    assert refused("audit_trim", "--keep-days", "5", code=130) == "Stopped. Run it again to go on."
+    assert _numbers()[0] == 2
+    monkeypatch.undo()
+    assert run("audit_trim", "--keep-days", "5") == "2 records were removed.\n"
+
+
 def test_all_records_can_go_and_the_next_one_follows_on(aged: datetime) -> None:
     assert remove_older(before=aged + timedelta(days=1), now=aged) == 8
     assert list(problems(whole_chain())) == []
@@ -139,7 +178,7 @@ def test_a_run_that_was_killed_after_its_checkpoint_is_finished_by_the_next(
 ) -> None:
     monkeypatch.setattr(retention, "_BATCH", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(retention, "_delete_below_checkpoint", lambda: iter(()))
+        patch.setattr(retention, "_delete", lambda below: iter(()))
         remove_older(before=aged - timedelta(days=4, hours=12), now=aged)
     assert (len(_numbers()), list(problems(whole_chain()))) == (8, [])
     assert remove_older(before=aged - timedelta(days=4, hours=12), now=aged) == 3
@@ -250,6 +289,31 @@ def test_the_words_of_a_person_go_and_what_they_did_stays(
     said = "The chain holds: 5 records, the last is 5.\nIn 3 records personal words were erased.\n"
     assert run("audit_verify") == said
     assert run("audit_erase_user", str(number)) == "Words were erased in 0 records.\n"
+
+
+def test_a_terminal_sees_how_far_the_erasure_is(
+    spoken: Connection, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(erasure, "_BATCH", 2)
+    assert run("audit_erase_user", str(alice.pk)) == "Words were erased in 3 records.\n"
+    assert _last_drawn()[0].startswith("Erasing [")
+    assert _last_drawn()[0].endswith("3/3 100%")
+
+
+def test_an_erasure_that_is_stopped_is_finished_by_the_next(
+    spoken: Connection, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(items: Iterable[int], **_: object) -> Iterator[int]:
+        yield next(iter(items))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(erasure, "_BATCH", 2)
+    monkeypatch.setattr(audit_erase_user, "with_progress", stopped)
+    assert refused("audit_erase_user", str(alice.pk), code=130) == "Stopped. Run it again to go on."
+    monkeypatch.undo()
+    assert run("audit_erase_user", str(alice.pk)) == "Words were erased in 1 records.\n"
+    assert run("audit_verify").startswith("The chain holds: 5 records")
 
 
 @pytest.mark.parametrize("number", ["9" * 26, "0", "-1"])

@@ -36,7 +36,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{countable(before=before)} records are older than {days} days.")
             return
         try:
-            removed = remove_older(before=before, now=now, anchors=our_anchors(), shown=_drawn)
+            removed = remove_older(
+                before=before, now=now, anchors=our_anchors(), shown=_verifying, shown_removal=_removing
+            )
         except BrokenChainError as error:
             raise CommandError(
                 f"Nothing was removed: the chain is broken at record {error.found.sequence}: {error.found.problem}."
@@ -46,5 +48,9 @@ class Command(BaseCommand):
         self.stdout.write(f"{removed} records were removed.")
 
 
-def _drawn(records: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
+def _verifying(records: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
     return with_progress(records, total=total, label="Verifying", stream=sys.stderr)
+
+
+def _removing(numbers: Iterator[int], total: int) -> Iterator[int]:
+    return with_progress(numbers, total=total, label="Removing", stream=sys.stderr)
