@@ -20,7 +20,7 @@ from audit import append, erasure, guard, pages, retention
 from audit.amendments import AuditCheckpoint, AuditErasure
 from audit.erasure import erase_words
 from audit.events import AuditEvent
-from audit.management.commands import audit_trim
+from audit.management.commands import audit_trim, audit_verify
 from audit.models import AuditHead, AuditRecord
 from audit.record import record
 from audit.retention import remove_older
@@ -206,6 +206,27 @@ def test_records_that_go_while_the_chain_is_verified_are_no_break(
 
     assert list(problems(whole_chain(), shown=trimmed_meanwhile)) == []
     assert _numbers() == ([4, 5, 6, 7, 8] if kept_days else [])
+
+
+@pytest.mark.parametrize(
+    ("kept_days", "after", "said"),
+    [
+        (5, (), "The chain holds: 5 records, the last is 8.\nRecords up to 3 were removed because of their age.\n"),
+        (5, ("--after", "2"), "The chain holds: 5 records, the last is 8.\nRecords up to 3 "),
+        (5, ("--after", "6"), "The chain holds: 2 records, the last is 8.\nRecords up to 3 "),
+        (0, (), "The chain holds: 0 records, the last is 8.\nRecords up to 8 "),
+    ],
+)
+def test_what_is_told_of_a_chain_is_what_is_left_of_it(
+    aged: datetime, monkeypatch: pytest.MonkeyPatch, kept_days: int, after: tuple[str, ...], said: str
+) -> None:
+    def trimmed_meanwhile(found: Iterator[AuditRecord], **_: object) -> Iterator[AuditRecord]:
+        for entry in found:
+            yield entry
+            remove_older(before=aged - timedelta(days=kept_days, seconds=-1), now=aged)
+
+    monkeypatch.setattr(audit_verify, "with_progress", trimmed_meanwhile)
+    assert run("audit_verify", *after).startswith(said)
 
 
 def test_a_break_behind_records_that_go_meanwhile_is_found(aged: datetime, monkeypatch: pytest.MonkeyPatch) -> None:

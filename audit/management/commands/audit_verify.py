@@ -47,9 +47,11 @@ class Command(BaseCommand):
             ) from error
         if first is not None:
             raise CommandError(f"The chain is broken at record {first.sequence}: {first.problem}.")
-        self.stdout.write(f"The chain holds: {span.last - span.after} records, the last is {span.last}.")
-        if span.removed:
-            self.stdout.write(f"Records up to {span.removed} were removed because of their age.")
+        removed = whole_chain().removed  # retention may have taken some meanwhile
+        last = max(span.last, removed)
+        self.stdout.write(f"The chain holds: {last - max(span.after, removed)} records, the last is {last}.")
+        if removed:
+            self.stdout.write(f"Records up to {removed} were removed because of their age.")
         if erased := AuditErasure.objects.count():
             self.stdout.write(f"In {erased} records personal words were erased.")
         if anchors:
