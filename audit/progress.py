@@ -31,7 +31,8 @@ def with_progress(items: Iterable[Item], *, total: int, label: str, stream: Text
                 drawn_at = time.monotonic()
                 _draw(stream, bar(done - 1, total=total, label=label))
             yield item
-        _draw(stream, bar(done, total=total, label=label))
+        if done:
+            _draw(stream, bar(done, total=total, label=label))
     finally:
         if done:
             stream.write("\n")

@@ -239,4 +239,9 @@ def test_a_terminal_sees_a_bar_and_a_file_sees_nothing() -> None:
 def test_a_bar_without_a_total_counts() -> None:
     assert bar(3, total=0, label="Reading") == "Reading 3"
     assert bar(5, total=4, label="Reading").endswith("5/4 100%")
-    assert list(with_progress([], total=0, label="Reading", stream=Terminal())) == []
+
+
+def test_nothing_to_do_draws_nothing() -> None:
+    terminal = Terminal()
+    assert list(with_progress([], total=0, label="Reading", stream=terminal)) == []
+    assert terminal.getvalue() == ""
