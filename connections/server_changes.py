@@ -222,7 +222,10 @@ def _forget_secrets(server: McpServer, *, before: McpServer, changed: frozenset[
 
 def _stop_connections(server: McpServer, *, now: datetime) -> int:
     # What was found at the old target is asked again; the approved issuer stays, so that a move still needs approval.
-    ServerDiscovery.objects.filter(server=server).update(authorization_server=None, expires_at=None, failed_at=None)
+    # The move of the old target is nobody's any more: neither to be approved, nor to be taken back by the new one.
+    ServerDiscovery.objects.filter(server=server).update(
+        authorization_server=None, expires_at=None, failed_at=None, new_issuer=""
+    )
     # A refresh that is on its way loses its lease, so that its answer brings no connection back to life.
     TokenSet.objects.filter(connection__server=server).update(lease_owner="", lease_expires_at=None)
     for connection in server.connections.all():

@@ -145,6 +145,7 @@ def _release_connections(server: McpServer, found: Discovered, *, kept: ServerDi
         status=Connection.Status.ISSUER_CHANGED,
         tokens__issuer=found.issuer,
         tokens__resource=found.resource,  # else an administrator has changed the target since
+        tokens__resource__gt="",  # else nothing says for which target they were given
     )
     if stopped.update(status=Connection.Status.ACTIVE, reason=""):
         record(

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 
 from audit.models import AuditRecord
 from connections.models import Connection, ServerDiscovery, TokenSet
+from connections.server_changes import change_server
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.check_server import check_server
 from oauthflow.flows.complete_authorization import complete_authorization
@@ -18,6 +19,7 @@ from oauthflow.flows.report_challenge import report_challenge
 from oauthflow.flows.start_authorization import start_authorization
 from oauthflow.protocol.errors import IssuerChangedError
 from tests.fakes.authorization_server import FakeAuthorizationServer
+from tests.fakes.mcp_server import FakeMcpServer
 from tests.fakes.world import World
 from tests.requirements import requirement
 
@@ -135,6 +137,24 @@ def test_a_server_that_moves_back_takes_up_no_grant_for_another_target(
     TokenSet.objects.update(**changed)
     world.mcp_server.issuers = ["https://as.example"]
     check_server(world.server(), user=None, now=now)
+
+    connection.refresh_from_db()
+    assert connection.status == "issuer_changed"
+
+
+@pytest.mark.parametrize("resource", ["", "https://mcp.example/mcp"])
+def test_a_server_that_was_changed_since_it_moved_takes_up_no_grant(
+    world: World, connection: Connection, new: FakeAuthorizationServer, alice: User, now: datetime, resource: str
+) -> None:
+    notice(connection, world, user=alice, now=now)
+    TokenSet.objects.update(resource=resource)
+    server = world.server()
+    server.resource_mode, server.resource = ("custom", resource) if resource else ("omit", "")
+    other = FakeMcpServer(url="https://other.example/mcp", publishes_metadata=bool(resource), resource=resource)
+    server.url, server.issuer = other.url, "https://as.example"
+    world.internet["https://other.example"] = other
+    change_server(server, actor=None, now=now, confirmed=True)
+    assert check_server(world.server(), user=None, now=now).code == ""
 
     connection.refresh_from_db()
     assert connection.status == "issuer_changed"
