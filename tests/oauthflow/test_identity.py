@@ -21,6 +21,7 @@ from oauthflow.flows.start_authorization import start_authorization
 from oauthflow.models import IssuerHealth
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
+    ClientRefusedError,
     MalformedResponseError,
     NotConfiguredError,
 )
@@ -273,3 +274,16 @@ def test_a_companys_service_that_does_not_answer_is_waited_for_by_few(
     TokenSet.objects.update(next_attempt_at=None)
     assert refresh_due(now=over + timedelta(hours=1))["failed"] == 0
     assert Connection.objects.filter(server=notes, status="active").count() == len(people)
+
+
+def test_a_companys_service_that_lets_us_ask_for_nobody_still_renews_the_sign_in_itself(
+    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime
+) -> None:
+    signed_in(world, company, alice, sign_in, now=now)
+    connection = world.connection(alice)
+    usable_access_token(connection, now=now)
+    company.authorization_server.unattended_answer = Answer(400, {"error": "unauthorized_client"})
+    with pytest.raises(ClientRefusedError):
+        usable_access_token(connection, now=now + LATER)
+    assert refresh_due(now=now + LATER)["refreshed"] == 1
+    assert Connection.objects.get(server=sign_in).status == "active"

@@ -17,7 +17,7 @@ from connections.models import Connection, McpServer, TokenSet
 from oauthflow.conf import configuration
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.client_auth import ClientCredentials
-from oauthflow.protocol.errors import AuthorizationRequiredError, FlowError, NotConfiguredError
+from oauthflow.protocol.errors import AuthorizationRequiredError, ClientRefusedError, FlowError, NotConfiguredError
 from oauthflow.protocol.retry_after import ServerUnavailableError
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.unattended import (
@@ -129,9 +129,14 @@ def _stored_identity(connection: Connection) -> TokenSet:
 
 @contextmanager
 def _heard(identity: TokenSet, *, now: datetime) -> Iterator[None]:
-    """A service that vouches for nobody is left alone as one that renews nothing is: else a run waits for each. R6."""
+    """A service that vouches for nobody is left alone as one that renews nothing is: else a run waits for each. R6.
+
+    Where it only does not let us ask for others, it still renews the sign-ins themselves, which are not to end for it.
+    """
     try:
         yield
+    except ClientRefusedError:
+        raise
     except FlowError as error:
         note_failure(identity, error, now=now)
         raise
