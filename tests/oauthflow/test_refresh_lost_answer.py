@@ -132,3 +132,18 @@ def test_a_late_answer_stays_on_the_disk_until_whoever_took_over_is_done(
     Connection.objects.update(status="reauth_required", reason=failure.OUTCOME_LOST)
     assert replay_spool() == 1
     assert (TokenSet.objects.get().generation, Connection.objects.get().status) == (2, "active")
+
+
+@fault("F03")
+def test_a_late_answer_stays_on_the_disk_while_an_administrator_is_asked(
+    world: World, connection: Connection, now: datetime
+) -> None:
+    def move() -> None:  # and whoever took over was refused
+        TokenSet.objects.update(lease_owner="", lease_expires_at=None)
+        Connection.objects.update(status="issuer_changed", reason="issuer_changed")
+
+    world.authorization_server.before_token_answer = move
+    refresh_connection(connection, now=now, trigger="use")
+    assert (replay_spool(), TokenSet.objects.get().generation) == (0, 1)
+    Connection.objects.update(status="active", reason="")  # it names the old service again
+    assert (replay_spool(), TokenSet.objects.get().generation) == (1, 2)

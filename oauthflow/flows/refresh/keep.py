@@ -90,14 +90,14 @@ def keep_or_give_back(attempt: Attempt, renewal: Renewal, tokens: TokenResponse)
     """The lease is not ours any more: somebody took over, or disconnected while the answer was on its way. F03, F23.
 
     Whoever took over sent a token that this answer has replaced. Where that was refused, or is under way, this answer
-    may be the only good one.
+    may be the only good one; as long as nothing newer is stored, it stays in the spool until it may be written.
 
     Raises:
         AuthorizationRequiredError: Somebody disconnected; what came is noted to be revoked.
     """
     token_set = attempt.token_set
     left = TokenSet.objects.filter(pk=token_set.pk)
-    if store_renewals([renewal], replayed_by="") or left.filter(generation=token_set.generation, lease_owner__gt=""):
+    if store_renewals([renewal], replayed_by="") or left.filter(generation=token_set.generation):
         return
     forget(renewal)
     if left.exists():
