@@ -261,7 +261,7 @@ def test_an_answer_under_way_brings_no_connection_back_whose_server_moved(
 
     world.authorization_server.before_token_answer = moves
     with pytest.raises(IssuerChangedError):
-        usable_access_token(connection, now=now + timedelta(hours=1))
+        refresh_connection(connection, now=now + timedelta(hours=1), trigger="request")
     assert (Connection.objects.get().status, TokenSet.objects.get().generation) == ("issuer_changed", generation)
 
 

@@ -14,7 +14,7 @@ from oauthflow.flows.refresh.attempt import Attempt
 from oauthflow.flows.refresh.recovery import recover_abandoned
 from oauthflow.flows.refresh.replay import replay_spool
 from oauthflow.flows.refresh_due import refresh_due
-from oauthflow.protocol.errors import AnswerLostError
+from oauthflow.protocol.errors import AnswerLostError, IssuerChangedError
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
 from tests.faults import fault
@@ -143,7 +143,8 @@ def test_a_late_answer_stays_on_the_disk_while_an_administrator_is_asked(
         Connection.objects.update(status="issuer_changed", reason="issuer_changed")
 
     world.authorization_server.before_token_answer = move
-    refresh_connection(connection, now=now, trigger="use")
+    with pytest.raises(IssuerChangedError):
+        refresh_connection(connection, now=now, trigger="use")
     assert (replay_spool(), TokenSet.objects.get().generation) == (0, 1)
     Connection.objects.update(status="active", reason="")  # it names the old service again
     assert (replay_spool(), TokenSet.objects.get().generation) == (1, 2)

@@ -78,7 +78,7 @@ def refresh_connection(
         ClientRefusedError: The server does not know us any more; the grant is kept.
         TransportError: The server cannot be reached or answers nonsense, or our database or spool cannot be written;
             the grant is kept.
-        IssuerChangedError: The server moved; nothing was sent.
+        IssuerChangedError: The server moved, before anything was sent or while the answer was on its way.
         SecretUnreadableError: The stored token does not open; nothing was sent.
         GrantRefusedError: The grant has ended, and it is one for which nobody can sign in.
 
@@ -133,6 +133,8 @@ def _refreshed(
         connection.refresh_from_db()
     except Connection.DoesNotExist:
         raise AuthorizationRequiredError("deleted meanwhile", reason="disconnected") from None
+    if connection.status == Connection.Status.ISSUER_CHANGED:  # whatever came, nobody may use it
+        raise IssuerChangedError("moved meanwhile, and waits for an administrator")
     return connection
 
 
