@@ -131,8 +131,10 @@ class Wire(asyncio.Protocol):
             self._complete()
 
     def _ends_with_connection(self) -> bool:
-        """RFC 9112 §6.3: without any length, the body is what comes until the end."""
-        return self._is_body_reached and not self._headers.keys() & {"content-length", "transfer-encoding"}
+        """RFC 9112 §6.3: without chunks or a length, which a coding overrides, the body is what comes until the end."""
+        coding = self._headers.get("transfer-encoding", "")
+        has_length = "chunked" in coding.lower() if coding else "content-length" in self._headers
+        return self._is_body_reached and not has_length
 
     def _has_two_lengths(self) -> bool:
         """RFC 9112 §6.3: nobody else's answer is read from a connection whose messages end in two ways."""

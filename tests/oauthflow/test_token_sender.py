@@ -149,6 +149,8 @@ PACKED, BOMB = gzip.compress(GRANTED), gzip.compress(b" " * 70_000)
     ("answer", "body"),
     [
         (b"Content-Length: %d\r\n%s" % (len(GRANTED), CHUNKED), GRANTED),
+        (b"Transfer-Encoding: identity\r\n" + PLAIN, GRANTED),
+        (b"Transfer-Encoding: identity\r\n\r\n" + GRANTED, GRANTED),
         (b"Content-Encoding: UTF-8\r\n" + PLAIN, GRANTED),
         (b"Content-Encoding: \r\n" + PLAIN, GRANTED),
         (b"X-Folded: a\r\n b\r\n" + PLAIN, GRANTED),
