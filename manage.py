@@ -8,7 +8,7 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
-from django.db import DatabaseError
+from django.db import InterfaceError, OperationalError, ProgrammingError
 
 # The demonstration lives on this machine alone, so it brings its own laptop settings.
 _DEMO_DEFAULTS = {"DEBUG": "true", "EGRESS_ALLOW": "localhost,127.0.0.1"}
@@ -33,7 +33,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(_STOPPED)
-    except (DatabaseError, OSError) as error:
+    except (OperationalError, ProgrammingError, InterfaceError, OSError) as error:  # what else is refused is our fault
         if "--traceback" in sys.argv:
             raise
         if isinstance(error, OSError):  # a closed pipe or a full disk under our output, a file or a folder

@@ -298,3 +298,10 @@ def test_a_command_whose_output_cannot_be_written_ends_in_one_sentence(is_unbuff
 def test_ctrl_c_in_any_command_ends_in_one_word(tmp_path: Path) -> None:
     ended = _start({"DEBUG": "true"}, tmp_path, "manage.py", "shell", "-c", "raise KeyboardInterrupt")
     assert (ended.returncode, ended.stderr) == (130, "Stopped.\n")
+
+
+def test_what_a_healthy_database_refuses_is_not_blamed_on_its_address(tmp_path: Path) -> None:
+    broken = "from django.db import IntegrityError; raise IntegrityError('twice')"
+    ended = _start({"DEBUG": "true"}, tmp_path, "manage.py", "shell", "-c", broken)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "django.db.utils.IntegrityError: twice"
