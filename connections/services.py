@@ -214,7 +214,8 @@ def keep_subject_token(connection: Connection, token: Secret, *, kind: str) -> N
 def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str, now: datetime) -> None:
     """Write down under which terms a grant without a person is asked for; the refresh then asks. Tokens stay.
 
-    A row without tokens is of generation 0 and over already.
+    A row without tokens is of generation 0 and over already. Where a new target had stopped the connection, connecting
+    it anew is what was waited for, as signing in is elsewhere.
     """
     kept = {
         "grant_type": terms.grant_type,
@@ -229,7 +230,10 @@ def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str,
         "next_attempt_at": None,
     }
     mine = TokenSet.objects.filter(connection=connection)
+    stopped = Connection.objects.filter(pk=connection.pk, status=Status.ISSUER_CHANGED)
     with transaction.atomic():
+        if stopped.update(status=Status.PENDING, reason=""):
+            mine.delete()
         # What another issuer or another grant gave is of no use under these terms, and must not be sent there.
         mine.exclude(issuer=terms.issuer, grant_type=terms.grant_type).delete()
         TokenSet.objects.get_or_create(

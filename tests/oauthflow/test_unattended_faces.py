@@ -65,6 +65,20 @@ def test_making_a_connection_over_rest_makes_it_active(world: World, robot: McpS
     assert len(world.authorization_server.unattended_requests) == 1
 
 
+def test_a_connection_that_a_new_target_stopped_is_connected_anew_by_whoever_asks(
+    world: World, robot: McpServer, alice: User
+) -> None:
+    in_browser(alice).post(URL, {"server": "notes"})
+    before = TokenSet.objects.get()
+    robot.refresh_from_db()
+    robot.resource_mode = "omit"
+    change_server(robot, actor=None, now=timezone.now(), confirmed=True)
+
+    again = in_browser(alice).post(URL, {"server": "notes"})
+    assert (again.status_code, again.json()["status"]) == (200, "active")
+    assert (TokenSet.objects.get().resource, TokenSet.objects.get() == before) == ("", False)
+
+
 def test_the_token_is_released_like_any_other(world: World, robot: McpServer, alice: User) -> None:
     made = in_browser(alice).post(URL, {"server": "notes"}).json()
     released = with_token(alice, ApiScope.TOKENS_RELEASE).post(f"{URL}/{made['id']}/token")
