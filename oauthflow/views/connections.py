@@ -90,8 +90,11 @@ def disconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
 
 @signed_in("POST")
 def remove(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
-    """Take a connection out of the list, with its name and its attempts, after ending what access it has."""
+    """Take a connection out of the list that gives no access, with its name and its attempts."""
     connection = _managed(request, connection_id)
+    if not connection_card(connection, user=request.user).never_connected:  # by now, in another window
+        messages.error(request, f"“{connection.label or connection.server}” is connected; disconnect it first.")
+        return SeeOther(_here(connection))
     revoke_connection(connection, actor=request.user, reason="deleted", now=timezone.now())
     connection.delete()
     messages.success(request, f"“{connection.label or connection.server}” is removed.")
