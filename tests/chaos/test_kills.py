@@ -50,13 +50,16 @@ def numbers() -> list[str]:
 
 
 def kill_each(victims: Victims, connections: list[Connection]) -> None:
-    """Kill, and look after the dead as often as a worker does, or before they leave their issuer no room."""
+    """Kill, and look after the dead as often as a worker does, or before they leave their issuer no room.
+
+    Half of the room: for a moment PostgreSQL may still take the last ones for alive.
+    """
     looked, unburied = time.monotonic(), 0
     for one in connections:
         victims.start(one.label.rpartition("_")[0].replace("_", " "), one.pk)
         assert victims.ended() == "killed", one.label
         unburied += 1
-        if time.monotonic() - looked > SECONDS or unburied == IN_FLIGHT_PER_ISSUER:
+        if time.monotonic() - looked > SECONDS or unburied == IN_FLIGHT_PER_ISSUER // 2:
             recover_abandoned(now=timezone.now())
             looked, unburied = time.monotonic(), 0
     recover_abandoned(now=timezone.now())
