@@ -8,7 +8,7 @@ connection. These words are blanked in place; the code of the record stays, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -20,6 +20,7 @@ from .chain import current_key, key_id
 from .events import AuditEvent
 from .guard import allow
 from .models import AuditRecord
+from .progress import Shown, in_silence
 from .seals import erasure_seal
 
 PERSONAL_DETAILS: Final = frozenset({"label", "token", "user"})
@@ -34,23 +35,15 @@ _OUR_REASONS: Final = frozenset({"deleted", "disconnected", "user_deactivated"})
 
 _BATCH: Final = 1000
 
-Shown = Callable[[Iterable[int], int], Iterable[int]]
 
-
-def erase_words(
-    user_id: str,
-    *,
-    connections: Iterable[str] = (),
-    now: datetime,
-    shown: Shown = lambda begins, total: begins,
-) -> int:
+def erase_words(user_id: str, *, connections: Iterable[str] = (), now: datetime, shown: Shown = in_silence) -> int:
     """Blank the words of a person, and words about them, in all records; return how many records changed.
 
     Args:
         user_id: The id of the account, which may be deleted already.
         connections: Ids of connections of this person that still exist.
         now: Aware UTC.
-        shown: Passes the beginnings of batches through, for example to draw progress.
+        shown: Draws progress, batch by batch.
     """
     theirs = AuditRecord.objects.filter(actor=user_id, connection__gt="", event__startswith="authorization.")
     concerned = {*connections, *theirs.order_by().values_list("connection", flat=True).distinct()}
@@ -60,7 +53,7 @@ def erase_words(
     begins = range(ends["first"], ends["last"] + 1, _BATCH)
     return sum(
         _erase(AuditRecord.objects.filter(wanted, sequence__gte=begin, sequence__lt=begin + _BATCH), now=now)
-        for begin in shown(begins, len(begins))
+        for begin in shown(begins, len(begins), "Erasing")
     )
 
 

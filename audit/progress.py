@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Final, TextIO, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TextIO, TypeVar
 
 Item = TypeVar("Item")
 
 _WIDTH: Final = 30
 _PAUSE_SECONDS: Final = 0.1
+
+Shown = Callable[[Iterable[Any], int, str], Iterator[Any]]
+"""Passes items through and tells how far it is: items, how many there will be, what is done."""
+
+
+def in_silence(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+    """Tell nobody."""
+    yield from items
+
+
+def drawn(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+    """Draw a bar beside what a command prints."""
+    return with_progress(items, total=total, label=label, stream=sys.stderr)
 
 
 def with_progress(items: Iterable[Item], *, total: int, label: str, stream: TextIO) -> Iterator[Item]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -13,12 +13,11 @@ from .anchors import Anchors
 from .chain import BrokenLink, current_key, key_id
 from .guard import allow
 from .models import AuditRecord
+from .progress import Shown, in_silence
 from .seals import checkpoint_seal
-from .verification import Shown, Span, problems, whole_chain
+from .verification import Span, problems, whole_chain
 
 _BATCH: Final = 5000
-
-ShownRemoval = Callable[[Iterator[int], int], Iterator[int]]
 
 
 class BrokenChainError(Exception):
@@ -29,14 +28,7 @@ class BrokenChainError(Exception):
         self.found = found
 
 
-def remove_older(
-    *,
-    before: datetime,
-    now: datetime,
-    anchors: Anchors | None = None,
-    shown: Shown = lambda found, total: found,
-    shown_removal: ShownRemoval = lambda numbers, total: numbers,
-) -> int:
+def remove_older(*, before: datetime, now: datetime, anchors: Anchors | None = None, shown: Shown = in_silence) -> int:
     """Remove the records that were written before an instant; return how many.
 
     What is to go is verified first. Then a sealed checkpoint is committed, from which verification begins from then on,
@@ -46,8 +38,7 @@ def remove_older(
         before: Aware UTC; records of this instant and later stay.
         now: Aware UTC.
         anchors: Ends that were noted outside.
-        shown: Draws progress while records are verified.
-        shown_removal: Draws progress while they are removed.
+        shown: Draws progress while records are verified, and while they are removed.
 
     Raises:
         BrokenChainError: The records do not hold. Nothing is removed.
@@ -61,7 +52,7 @@ def remove_older(
             raise BrokenChainError(first_problem)
         _set_checkpoint(last, removed=last.sequence - whole.after, now=now)
     below = _below_checkpoint()
-    return sum(1 for _ in shown_removal(_delete(below), below.count()))
+    return sum(1 for _ in shown(_delete(below), below.count(), "Removing"))
 
 
 def countable(*, before: datetime) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain as concatenated
 
@@ -11,9 +11,8 @@ from .anchors import Anchors
 from .chain import BrokenLink, broken_links
 from .models import AuditHead, AuditRecord
 from .pages import ascending
+from .progress import Shown, in_silence
 from .seals import checkpoint_holds, erasure_holds
-
-Shown = Callable[[Iterator[AuditRecord], int], Iterator[AuditRecord]]
 
 
 class UnknownRecordError(LookupError):
@@ -62,9 +61,7 @@ def chain_after(sequence: int) -> Span:
     return Span(sequence, known.mac, whole.last, whole.last_mac, removed=whole.removed)
 
 
-def problems(
-    span: Span, *, anchors: Anchors | None = None, shown: Shown = lambda found, total: found
-) -> Iterator[BrokenLink]:
+def problems(span: Span, *, anchors: Anchors | None = None, shown: Shown = in_silence) -> Iterator[BrokenLink]:
     """Yield every place where the record is not what was written, from the lowest number on.
 
     Args:
@@ -74,7 +71,7 @@ def problems(
     """
     noted = anchors or {}
     found = ascending(AuditRecord.objects.filter(sequence__lte=span.last), after=span.after)
-    records = shown(found, span.last - span.after)
+    records = shown(found, span.last - span.after, "Verifying")
     links = broken_links(
         records,
         head_sequence=span.last,

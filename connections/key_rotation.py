@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import transaction
 
 from audit.events import AuditEvent
+from audit.progress import Shown, in_silence
 from audit.record import record
 
 from .key_fingerprints import (
@@ -31,7 +32,7 @@ from .key_fingerprints import (
     release_keys,
     removed_keys,
 )
-from .sealed_stores import Change, Held, SealedStore, Shown, all_stores, in_silence
+from .sealed_stores import Change, Held, SealedStore, all_stores
 
 _BATCH: Final = 200
 _PASSES: Final = 5

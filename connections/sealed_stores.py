@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from django.apps import apps
 from django.db import OperationalError, connection, models, transaction
 
+from audit.progress import Shown, in_silence
 from oauthflow.protocol.errors import SecretUnreadableError
 
 from .sealing import SealedTextField
 
 _PAGE: Final = 500
 _TRIES: Final = 3
-Row = TypeVar("Row")
 
 
 class Held(NamedTuple):
@@ -29,17 +29,6 @@ class Change(NamedTuple):
 
     held: Held
     values: tuple[str, ...]
-
-
-class Shown(Protocol):
-    """Passes rows through and draws progress: rows, how many, what is done."""
-
-    def __call__(self, rows: Iterable[Row], total: int, label: str, /) -> Iterator[Row]: ...
-
-
-def in_silence(rows: Iterable[Row], total: int, label: str) -> Iterator[Row]:
-    """Draw nothing."""
-    yield from rows
 
 
 class SealedStore(Protocol):

@@ -12,7 +12,8 @@ from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest
 
-from connections.sealed_stores import Change, Held, Shown, in_silence
+from audit.progress import Shown, in_silence
+from connections.sealed_stores import Change, Held
 from connections.sealing import seal, unseal
 from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.secret import Secret

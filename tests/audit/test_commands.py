@@ -18,7 +18,7 @@ from django.db import connection
 
 from audit import guard
 from audit.events import AuditEvent
-from audit.management.commands import audit_export, audit_verify
+from audit.management.commands import audit_export
 from audit.models import AuditHead, AuditRecord
 from audit.progress import bar, with_progress
 from audit.record import record
@@ -113,7 +113,7 @@ def test_a_verification_that_is_stopped_says_how_to_go_on(five: None, monkeypatc
         yield next(items)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(audit_verify, "with_progress", stopped)
+    monkeypatch.setattr("audit.progress.with_progress", stopped)
     code, sentence = refused("audit_verify")
     assert (code, sentence.rpartition(" ")[2]) == (130, "2")
 

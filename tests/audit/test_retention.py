@@ -20,13 +20,11 @@ from audit import append, erasure, guard, pages, retention
 from audit.amendments import AuditCheckpoint, AuditErasure
 from audit.erasure import erase_words
 from audit.events import AuditEvent
-from audit.management.commands import audit_trim, audit_verify
 from audit.models import AuditHead, AuditRecord
 from audit.record import record
 from audit.retention import remove_older
 from audit.tasks import remove_old_audit_records
 from audit.verification import problems, whole_chain
-from connections.management.commands import audit_erase_user
 from connections.models import Connection, McpServer
 
 pytestmark = pytest.mark.django_db
@@ -136,7 +134,7 @@ def test_a_removal_that_is_stopped_keeps_what_it_did_and_is_finished_by_the_next
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(retention, "_BATCH", 1)
-    monkeypatch.setattr(audit_trim, "with_progress", stopped)
+    monkeypatch.setattr("audit.progress.with_progress", stopped)
     assert refused("audit_trim", "--keep-days", "5", code=130) == "Stopped. Run it again to go on."
     assert _numbers()[0] == 2
     monkeypatch.undo()
@@ -198,7 +196,7 @@ def test_records_that_go_while_the_chain_is_verified_are_no_break(
 ) -> None:
     monkeypatch.setattr(pages, "_PAGE", 2)
 
-    def trimmed_meanwhile(found: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
+    def trimmed_meanwhile(found: Iterator[AuditRecord], total: int, label: str) -> Iterator[AuditRecord]:
         for entry in found:
             if entry.sequence == 1:
                 remove_older(before=aged - timedelta(days=kept_days, seconds=-1), now=aged)
@@ -225,14 +223,14 @@ def test_what_is_told_of_a_chain_is_what_is_left_of_it(
             yield entry
             remove_older(before=aged - timedelta(days=kept_days, seconds=-1), now=aged)
 
-    monkeypatch.setattr(audit_verify, "with_progress", trimmed_meanwhile)
+    monkeypatch.setattr("audit.progress.with_progress", trimmed_meanwhile)
     assert run("audit_verify", *after).startswith(said)
 
 
 def test_a_break_behind_records_that_go_meanwhile_is_found(aged: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_PAGE", 2)
 
-    def changed_meanwhile(found: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
+    def changed_meanwhile(found: Iterator[AuditRecord], total: int, label: str) -> Iterator[AuditRecord]:
         for entry in found:
             if entry.sequence == 1:
                 remove_older(before=aged - timedelta(days=5, seconds=-1), now=aged)
@@ -330,7 +328,7 @@ def test_an_erasure_that_is_stopped_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(erasure, "_BATCH", 2)
-    monkeypatch.setattr(audit_erase_user, "with_progress", stopped)
+    monkeypatch.setattr("audit.progress.with_progress", stopped)
     assert refused("audit_erase_user", str(alice.pk), code=130) == "Stopped. Run it again to go on."
     monkeypatch.undo()
     assert run("audit_erase_user", str(alice.pk)) == "Words were erased in 1 records.\n"

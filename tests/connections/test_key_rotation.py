@@ -17,6 +17,7 @@ from encrypted_model_fields import fields as encrypted
 from pytest_django import Settings
 
 from audit.models import AuditRecord
+from audit.progress import Item, Shown, in_silence
 from connections import key_rotation, sealed_stores
 from connections.key_canary import ensure_keys_open
 from connections.key_fingerprints import (
@@ -29,7 +30,7 @@ from connections.key_fingerprints import (
 )
 from connections.key_rotation import rotate_keys, survey
 from connections.models import Connection, KeyFingerprint, McpServer, TokenSet
-from connections.sealed_stores import Change, Held, Row, Shown, all_stores, in_silence, register_store
+from connections.sealed_stores import Change, Held, all_stores, register_store
 from connections.sealing import Ciphertext, SealedTextField
 from mcp_oauth_site.canary import key_canary_opens, require_key_canary
 from oauthflow.models import AuthorizationRequest
@@ -218,7 +219,7 @@ def test_a_rotation_that_is_stopped_says_that_it_goes_on(
     def stopped(*_: object, **__: object) -> Iterator[Held]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("connections.management.commands.rotate_encryption_keys.with_progress", stopped)
+    monkeypatch.setattr("audit.progress.with_progress", stopped)
     use_keys(NEW, OLD)
     assert refused()[0] == 130
 
@@ -228,13 +229,13 @@ def test_verifying_shows_how_far_it_is_while_it_opens_values_and_may_be_stopped_
 ) -> None:
     labels: list[str] = []
 
-    def stopped(rows: Iterable[Row], *, total: int, label: str, stream: object) -> Iterator[Row]:
+    def stopped(rows: Iterable[Item], *, total: int, label: str, stream: object) -> Iterator[Item]:
         labels.append(label)
         if label == "Opening connections.TokenSet":
             raise KeyboardInterrupt
         yield from rows
 
-    monkeypatch.setattr("connections.management.commands.rotate_encryption_keys.with_progress", stopped)
+    monkeypatch.setattr("audit.progress.with_progress", stopped)
     assert refused("--verify")[0] == 130
     assert "Looking at connections.TokenSet" in labels
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from audit.anchors import our_anchors
-from audit.models import AuditRecord
-from audit.progress import with_progress
+from audit.progress import drawn
 from audit.retention import BrokenChainError, countable, remove_older
 
 
@@ -36,9 +33,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{countable(before=before)} records are older than {days} days.")
             return
         try:
-            removed = remove_older(
-                before=before, now=now, anchors=our_anchors(), shown=_verifying, shown_removal=_removing
-            )
+            removed = remove_older(before=before, now=now, anchors=our_anchors(), shown=drawn)
         except BrokenChainError as error:
             raise CommandError(
                 f"Nothing was removed: the chain is broken at record {error.found.sequence}: {error.found.problem}."
@@ -46,11 +41,3 @@ class Command(BaseCommand):
         except KeyboardInterrupt as error:
             raise CommandError("Stopped. Run it again to go on.", returncode=130) from error
         self.stdout.write(f"{removed} records were removed.")
-
-
-def _verifying(records: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
-    return with_progress(records, total=total, label="Verifying", stream=sys.stderr)
-
-
-def _removing(numbers: Iterator[int], total: int) -> Iterator[int]:
-    return with_progress(numbers, total=total, label="Removing", stream=sys.stderr)

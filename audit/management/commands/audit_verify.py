@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from audit.amendments import AuditErasure
 from audit.anchors import Anchors, head_file, read_anchors
 from audit.models import AuditRecord
-from audit.progress import with_progress
+from audit.progress import drawn
 from audit.verification import Span, UnknownRecordError, chain_after, problems, whole_chain
 
 
@@ -37,7 +36,7 @@ class Command(BaseCommand):
         anchors = _anchors(options["anchors"])
         span = _span(options["after"])
         seen = _Seen(span.after)
-        found = problems(span, anchors=anchors, shown=lambda records, total: seen.through(_drawn(records, total)))
+        found = problems(span, anchors=anchors, shown=lambda *what: seen.through(drawn(*what)))
         try:
             first = next(found, None)
         except KeyboardInterrupt as error:
@@ -83,7 +82,3 @@ def _anchors(files: list[Path]) -> Anchors:
         return read_anchors([*([ours] if ours is not None and ours.exists() else []), *files])
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be read: {error.strerror}.") from error
-
-
-def _drawn(records: Iterator[AuditRecord], total: int) -> Iterator[AuditRecord]:
-    return with_progress(records, total=total, label="Verifying", stream=sys.stderr)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from audit.erasure import erase_words
-from audit.progress import with_progress
+from audit.progress import drawn
 from connections.models import Connection
 
 _LARGEST_NUMBER: Final = 2**63 - 1
@@ -31,11 +29,7 @@ class Command(BaseCommand):
             raise CommandError(f"{options['id']} is not the number of an account.")
         theirs = Connection.objects.filter(user_id=options["id"]).values_list("pk", flat=True)
         try:
-            changed = erase_words(str(options["id"]), connections=map(str, theirs), now=timezone.now(), shown=_drawn)
+            changed = erase_words(str(options["id"]), connections=map(str, theirs), now=timezone.now(), shown=drawn)
         except KeyboardInterrupt as error:
             raise CommandError("Stopped. Run it again to go on.", returncode=130) from error
         self.stdout.write(f"Words were erased in {changed} records.")
-
-
-def _drawn(begins: Iterable[int], total: int) -> Iterator[int]:
-    return with_progress(begins, total=total, label="Erasing", stream=sys.stderr)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from audit.progress import with_progress
+from audit.progress import drawn
 from connections.key_canary import forget_unreadable_canary
 from connections.key_fingerprints import NO_KEY, configured_keys, give_up_key
 from connections.key_rotation import Summary, misplaced, rotate_keys, survey
-from connections.sealed_stores import Row
 
 _PLACES_SHOWN: Final = 10
 
@@ -53,7 +50,7 @@ class Command(BaseCommand):
             ) from error
 
     def _rotate(self) -> None:
-        summary = rotate_keys(now=timezone.now(), shown=_shown)
+        summary = rotate_keys(now=timezone.now(), shown=drawn)
         self._tell(summary)
         if summary.older:
             raise CommandError(
@@ -63,9 +60,9 @@ class Command(BaseCommand):
             self.stderr.write("Some values open with no key; --verify tells where they stand.")
 
     def _verify(self) -> None:
-        summary = survey(shown=_shown)
+        summary = survey(shown=drawn)
         self._tell(summary)
-        places = list(islice(misplaced(shown=_shown), _PLACES_SHOWN))
+        places = list(islice(misplaced(shown=drawn), _PLACES_SHOWN))
         if places:
             raise CommandError(f"These do not open where they stand (at most {_PLACES_SHOWN}): {', '.join(places)}.")
         if summary.older:
@@ -88,7 +85,3 @@ class Command(BaseCommand):
             raise CommandError("Only a registered key that FIELD_ENCRYPTION_KEY does not list can be given up.")
         forget_unreadable_canary()
         self.stdout.write(f"The key {fingerprint} is given up. What it sealed does not open any more.")
-
-
-def _shown(rows: Iterable[Row], total: int, label: str) -> Iterator[Row]:
-    return with_progress(rows, total=total, label=label, stream=sys.stderr)

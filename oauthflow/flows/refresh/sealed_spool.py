@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from audit.progress import Shown, in_silence
 from connections.renewals import Renewal
-from connections.sealed_stores import Change, Held, Shown, in_silence
+from connections.sealed_stores import Change, Held
 
 from . import spool
 
