@@ -179,12 +179,12 @@ def store_renewals(renewals: Sequence[Renewal], *, replayed_by: str | None = Non
 
 def _activate(kept: Sequence[Renewal]) -> None:
     """The usual case is one statement for many: same scope, same moment. Who waits for an administrator goes on to."""
+    unstopped = Connection.objects.exclude(status=Connection.Status.ISSUER_CHANGED)
     alike: dict[tuple[str, datetime], list[UUID]] = {}
     for renewal in kept:
         alike.setdefault((renewal.scope, renewal.obtained_at), []).append(renewal.connection_id)
     for (scope, moment), ids in alike.items():
-        stopped = Connection.Status.ISSUER_CHANGED
-        Connection.objects.filter(pk__in=one_of(ids)).exclude(status=stopped).update(
+        unstopped.filter(pk__in=one_of(ids)).update(
             status=Connection.Status.ACTIVE,
             reason="",
             granted_scopes=scope,

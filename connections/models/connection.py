@@ -69,6 +69,8 @@ class Connection(QuickRows):
 
     WORKING = (Status.ACTIVE, Status.DEGRADED)
     """The statuses in which the access is used and renewed."""
+    UNCONNECTED = (Status.PENDING, Status.REVOKED)
+    """Those in which there is nothing to disconnect."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     server = models.ForeignKey(McpServer, models.CASCADE, related_name="connections")

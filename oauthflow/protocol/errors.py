@@ -30,9 +30,10 @@ Nothing looks at message texts: `code`, `retryable` and `requires_reauthorizatio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from .codes import REFUSED_HERE, SENTENCES, Code
+from .codes import REFUSED_HERE, SENTENCES, Code, Sentence
 
 
 class FlowError(Exception):
@@ -48,11 +49,12 @@ class FlowError(Exception):
     """
 
     default_code: ClassVar[Code] = Code.SERVER_ERROR
+    sentences: ClassVar[Mapping[Code, Sentence]] = SENTENCES
     request: object = None
 
     def __init__(self, detail: str = "", *, code: Code | None = None) -> None:
         self.code = code or self.default_code
-        sentence = SENTENCES[self.code]
+        sentence = self.sentences[self.code]
         self.message = sentence.message
         self.retryable = sentence.retryable
         self.requires_reauthorization = sentence.requires_reauthorization
@@ -182,12 +184,7 @@ class InvalidRequestError(FlowError):
     """What the caller asked for makes no sense. We say so and no service: signing in there does not help."""
 
     default_code = Code.INVALID_REQUEST
-
-    def __init__(self, detail: str = "", *, code: Code | None = None) -> None:
-        super().__init__(detail, code=code)
-        if self.code is Code.INVALID_REQUEST:
-            self.message = REFUSED_HERE.message
-            self.retryable = self.requires_reauthorization = False
+    sentences = SENTENCES | {Code.INVALID_REQUEST: REFUSED_HERE}
 
 
 class SecretUnreadableError(FlowError):

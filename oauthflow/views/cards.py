@@ -101,7 +101,7 @@ class ConnectionCard:
     @property
     def never_connected(self) -> bool:
         """Whether there has been nothing to reconnect to yet."""
-        return self.connection.status in (Status.PENDING, Status.REVOKED)
+        return self.connection.status in Connection.UNCONNECTED
 
     @property
     def holds_grant(self) -> bool:

@@ -92,7 +92,7 @@ def disconnect(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
 def remove(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
     """Take a connection out of the list that gives no access, with its name and its attempts."""
     connection = _managed(request, connection_id)
-    if not connection_card(connection, user=request.user).never_connected:  # by now, in another window
+    if connection.status not in Connection.UNCONNECTED:  # by now, in another window
         messages.error(request, f"“{connection.label or connection.server}” is connected; disconnect it first.")
         return SeeOther(_here(connection))
     revoke_connection(connection, actor=request.user, reason="deleted", now=timezone.now())
