@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -31,6 +33,9 @@ INSERT_JSON: Final = (
 )
 
 
+_gathered: Final[ContextVar[list[Entry] | None]] = ContextVar("gathered", default=None)
+
+
 class Entry(NamedTuple):
     """What a record is to say. `audit.record.entry` makes one out of models and checks what it may hold."""
 
@@ -45,7 +50,7 @@ class Entry(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A record that was appended. `at` is the same for all that were appended together."""
+    """A record as it is appended. `at` is the same for all that are appended together."""
 
     content: Content
     at: datetime
@@ -54,12 +59,44 @@ class Link(NamedTuple):
     mac: str
 
 
-def append_many(entries: Sequence[Entry]) -> list[Link]:
+def append_many(entries: Sequence[Entry]) -> None:
     """Append records in this order, in the caller's transaction or in one of their own.
 
-    Call it last inside a transaction: it takes the lock on the end of the chain and holds it until the commit.
+    Call it last inside a transaction: it takes the lock on the end of the chain and holds it until the commit. Whoever
+    holds it may wait for no row that another could hold who waits for it; where it cannot be last, see `appended_last`.
     """
+    gathered = _gathered.get()
+    if gathered is None:
+        _append(entries)
+    else:
+        gathered.extend(entries)
+
+
+@contextmanager
+def appended_last() -> Iterator[None]:
+    """Gather what is recorded inside and append it at the end; for changes of several steps that record each.
+
+    Belongs inside the transaction of the whole change: `with transaction.atomic(), appended_last():`.
+    """
+    if _gathered.get() is not None:
+        yield
+        return
+    entries: list[Entry] = []
+    token = _gathered.set(entries)
+    try:
+        yield
+    finally:
+        _gathered.reset(token)
+    if entries:
+        _append(entries)
+
+
+def _append(entries: Sequence[Entry]) -> None:
+    has_more = connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
+        if has_more and connection.vendor == "postgresql":
+            # Foreign keys are checked at the commit otherwise, where the rows that they name may have to be waited for.
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
         last, mac = _take_numbers(cursor, len(entries))
         links = _linked(entries, first=last - len(entries) + 1, previous_mac=mac)
         if connection.vendor == "postgresql":
@@ -70,7 +107,6 @@ def append_many(entries: Sequence[Entry]) -> list[Link]:
         cursor.execute(KEEP_END, [links[-1].mac])
         anchor_after_commit(first=last - len(entries) + 1, last=last, mac=links[-1].mac)
         APPENDED.send(sender=None, entries=entries)
-    return links
 
 
 def lock_end() -> None:

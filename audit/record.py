@@ -8,7 +8,6 @@ from typing import Final
 from .append import Entry, append_many
 from .correlation import acting_program, correlation_id
 from .events import AuditEvent
-from .models import AuditRecord
 
 SYSTEM: Final = "system"
 
@@ -34,7 +33,7 @@ def record(
     client: str = "",
     reason: str = "",
     details: Mapping[str, object] | None = None,
-) -> AuditRecord:
+) -> None:
     """Append one record, in the caller's transaction or in its own.
 
     Call it last inside a transaction: it takes the lock on the end of the chain and holds it until the commit.
@@ -51,14 +50,9 @@ def record(
     Raises:
         ValueError: A detail has a name that is not allowed.
     """
-    wanted = entry(
-        event, actor=actor, server=server, connection=connection, client=client, reason=reason, details=details
+    append_many(
+        [entry(event, actor=actor, server=server, connection=connection, client=client, reason=reason, details=details)]
     )
-    (link,) = append_many([wanted])
-    columns = {**link.content._asdict(), "at": link.at, "details": wanted.details}
-    written = AuditRecord(**columns, previous_mac=link.previous_mac, mac=link.mac)
-    written._state.adding = False
-    return written
 
 
 def entry(

@@ -35,7 +35,7 @@ def _service_account_changed(sender: object, instance: ServiceAccount, created: 
 def _user_changed(sender: object, instance: Any, created: bool = False, **kwargs: Any) -> None:
     if created or instance.is_active:
         return
+    advance_epoch()
     if configuration().revoke_deactivated:
         grants = Consent.objects.filter(user=instance)
         end_consents(grants, reason="user_deactivated", actor=None, now=timezone.now())
-    advance_epoch()

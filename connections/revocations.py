@@ -143,7 +143,7 @@ def _end(connections: Sequence[Connection], *, actor: User | None, reason: str, 
     stored = TokenSet.objects.select_related("connection__server", "registration").filter(connection__in=ids)
     rows: list[Revocation] = []
     said = {}
-    for token_set in stored.select_for_update(of=("self",)).order_by("pk"):
+    for token_set in stored.select_for_update(of=("self",), no_key=True).order_by("pk"):
         row, said[token_set.connection_id] = _row_of(token_set, reason=reason, now=now)
         rows += [row] if row is not None else []
     Revocation.objects.bulk_create(rows)

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 
@@ -121,7 +122,7 @@ def change_server(
     """
     _require(actor, "connections.change_mcpserver")
     with transaction.atomic():
-        before = McpServer.objects.select_for_update().get(pk=server.pk)
+        before = McpServer.objects.select_for_update(no_key=True).get(pk=server.pk)
         check_server(server, before=before, actor=actor)
         changed = changed_fields(before, server)
         has_new_target = bool(changed & TARGET_FIELDS)
@@ -155,7 +156,7 @@ def delete_server(server: McpServer, *, actor: User | None, client: str = "", co
         ConfirmationRequiredError: It has connections, and the deletion is not confirmed.
     """
     _require(actor, "connections.delete_mcpserver")
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         connections = list(server.connections.select_related("server"))
         if connections and not confirmed:
             raise ConfirmationRequiredError(impact_of_deletion(server))

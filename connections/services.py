@@ -150,7 +150,7 @@ def store_grant(
         reason: One of our codes, for the audit record, where the grant needed a decision.
     """
     with transaction.atomic():
-        before = TokenSet.objects.select_for_update().filter(connection=connection).first()
+        before = TokenSet.objects.select_for_update(no_key=True).filter(connection=connection).first()
         kept = before or TokenSet(connection=connection, generation=0)
         kept.generation += 1
         kept.grant_type = terms.grant_type

@@ -28,9 +28,12 @@ from oauthflow.flows.refresh.owners import end_session
 from oauthflow.flows.revocation_outbox import batch as revocation_batch
 from tests.fakes.internet import FakeInternet, FakeSender
 from tests.fakes.world import World
+from tests.lock_order import watch_connections
 
 _STAY = ("django_content_type", "auth_permission")
 _GUARDED = "audit_auditrecord"
+
+watch_connections()
 
 # Thousands of tests are collected, none of them garbage: to look for it takes a third of the time.
 gc.disable()

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 from oauthflow.protocol.client_auth import SECRET_METHODS
@@ -38,7 +39,7 @@ def change_entered(client: McpClient, *, actor: object, now: datetime) -> None:
     """Keep what an administrator changed; grants end that are answered where the client is no longer, or go further."""
     if client.token_endpoint_auth_method not in SECRET_METHODS:
         client.client_secret_hash = ""
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         client.save()
         outside = [consent.pk for consent in Consent.objects.filter(client=client) if not _still_fits(consent, client)]
         end_consents(Consent.objects.filter(pk__in=outside), reason="client_changed", actor=actor, now=now)

@@ -94,7 +94,7 @@ def answer(pending: PendingAuthorization, *, now: datetime) -> str:
     """
     with transaction.atomic():
         # Locked: whoever takes the consent back at this moment waits, and then ends what is made here.
-        stands = Consent.objects.standing().select_for_update().filter(pk=_given(pending).pk).first()
+        stands = Consent.objects.standing().select_for_update(no_key=True).filter(pk=_given(pending).pk).first()
         open_still = PendingAuthorization.objects.filter(pk=pending.pk, answered_at__isnull=True, expires_at__gt=now)
         if stands is None or not open_still.update(answered_at=now):
             raise InvalidRequestError("This question was answered before, or the answer came too late.")

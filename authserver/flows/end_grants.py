@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import QuerySet
 
-from audit.append import Entry, append_many
+from audit.append import Entry, append_many, appended_last
 from audit.events import AuditEvent
 from audit.record import entry
 from oauthflow.flows.webhooks.configure import stop_webhooks_of
@@ -32,9 +32,9 @@ def end_consents(consents: QuerySet[Consent], *, reason: str, actor: object, now
 
     Spec: RFC 7009 §2.1; security notes AS14.
     """
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         standing = consents.filter(revoked_at__isnull=True).select_related("client", "server")
-        ended = list(standing.select_for_update(of=("self",)).order_by("pk"))
+        ended = list(standing.select_for_update(of=("self",), no_key=True).order_by("pk"))
         if not ended:
             return 0
         pks = [consent.pk for consent in ended]
@@ -47,14 +47,14 @@ def end_consents(consents: QuerySet[Consent], *, reason: str, actor: object, now
 
 def end_client(client: McpClient, *, reason: str, actor: object, now: datetime) -> None:
     """End a client for good, and what it was allowed; tokens without a person too."""
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         McpClient.objects.filter(pk=client.pk, ended_at__isnull=True).update(ended_at=now)
         _end_all_of(client, reason=reason, actor=actor, now=now)
 
 
 def block_client(client: McpClient, *, actor: object, now: datetime) -> None:
     """Let a client do nothing any more until an administrator lets it again; what it was allowed ends."""
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         McpClient.objects.filter(pk=client.pk, blocked_at__isnull=True).update(blocked_at=now)
         _end_all_of(client, reason="client_blocked", actor=actor, now=now)
 
@@ -62,7 +62,7 @@ def block_client(client: McpClient, *, actor: object, now: datetime) -> None:
 def _end_all_of(client: McpClient, *, reason: str, actor: object, now: datetime) -> None:
     # Consents before families, as whoever takes back one of them does.
     standing = Consent.objects.filter(client=client, revoked_at__isnull=True)
-    list(standing.select_for_update().order_by("pk").values_list("pk"))
+    list(standing.select_for_update(no_key=True).order_by("pk").values_list("pk"))
     end_families(TokenFamily.objects.filter(client=client), reason=reason[:40], now=now)
     end_service_tokens(client.pk, now=now)
     end_consents(Consent.objects.filter(client=client), reason=reason, actor=actor, now=now)

@@ -34,7 +34,7 @@ def end_families(families: TokenFamilyQuerySet, *, reason: str, now: datetime) -
     Spec: RFC 7009 §2.1; RFC 9700 §4.14.2. AS14, X-04.
     """
     with transaction.atomic():
-        standing = families.filter(ended_at__isnull=True).select_for_update(of=("self",)).order_by("pk")
+        standing = families.filter(ended_at__isnull=True).select_for_update(of=("self",), no_key=True).order_by("pk")
         ids = list(standing.values_list("pk", flat=True))
         TokenFamily.objects.filter(pk__in=ids).update(
             ended_at=now, ended_reason=reason, refresh_hash="", previous_hash="", successor_sealed=""

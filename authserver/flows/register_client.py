@@ -130,7 +130,7 @@ def update_registration(client: McpClient, body: bytes, *, now: datetime) -> Sec
 def _read_again(client: McpClient, *, now: datetime) -> None:
     """Under a lock: what an administrator decided about the client since it was read is not written over."""
     try:
-        client.refresh_from_db(from_queryset=McpClient.objects.usable(now=now).select_for_update())
+        client.refresh_from_db(from_queryset=McpClient.objects.usable(now=now).select_for_update(no_key=True))
     except McpClient.DoesNotExist:
         raise InvalidTokenError("The client was blocked or ended.") from None
 

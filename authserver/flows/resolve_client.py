@@ -90,7 +90,7 @@ def _kept(client_id: str, metadata: RegisteredMetadata, *, until: datetime, now:
         McpClient.objects.bulk_create(
             [McpClient(client_id=client_id, kind=McpClient.Kind.METADATA_DOCUMENT)], ignore_conflicts=True
         )
-        client = McpClient.objects.select_for_update().get(client_id=client_id)
+        client = McpClient.objects.select_for_update(no_key=True).get(client_id=client_id)
         is_new, changed = not client.document_hash, client.document_hash != metadata.fingerprint
         apply_metadata(client, metadata)
         client.jwks = metadata.jwks or metadata.fetched_keys

@@ -8,11 +8,13 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
+from audit.append import appended_last
 from audit.look_only import badge, nothing, plural
 
 from ..models import GroupPolicy, Rule, ServerPolicy
@@ -106,6 +108,11 @@ class ServerPolicyAdmin(_ModelAdmin):
         policy = self.get_object(request, object_id)
         pages = pages_of(policy.server.slug) if policy else {}
         return super().change_view(request, object_id, form_url, {**pages, **(extra_context or {})})
+
+    def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Save a policy and its rules for groups, each with its record, as one change."""
+        with transaction.atomic(), appended_last():
+            return super().changeform_view(*args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: ServerPolicy, form: _Form, change: bool) -> None:
         if form.changed_data or not change:

@@ -42,8 +42,8 @@ def keep_trust(trust: InboundTrust, *, fields: Iterable[str], actor: object) -> 
 def drop_trust(trust: InboundTrust, *, actor: object) -> None:
     """Delete the rules of a server, which from then on takes tokens of this site only."""
     with transaction.atomic():
-        _record(trust, actor, reason="callers_deleted", fields=())
         trust.delete()
+        _record(trust, actor, reason="callers_deleted", fields=())
 
 
 def _record(trust: InboundTrust, actor: object, *, reason: str, fields: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.signals import post_delete, post_save
 
+from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 
@@ -50,7 +51,7 @@ def keep_rule(rule: ServerPolicy | GroupPolicy, *, fields: Iterable[str], actor:
 
 def drop_rule(rule: ServerPolicy | GroupPolicy, *, actor: User) -> None:
     """Delete a rule; what held without it holds again."""
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         if isinstance(rule, ServerPolicy) and rule.keeps_arguments:
             _record(rule, actor, reason="arguments_not_kept")
         _record(rule, actor, reason="rule_deleted")

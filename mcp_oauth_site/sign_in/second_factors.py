@@ -65,7 +65,7 @@ class SecondFactorStore:
 
     def _replaced(self, change: Change) -> bool:
         with transaction.atomic():
-            row = Authenticator.objects.select_for_update().filter(pk=change.held.key).first()
+            row = Authenticator.objects.select_for_update(no_key=True).filter(pk=change.held.key).first()
             if row is None or tuple(str(row.data.get(name, "")) for name in _SEALED) != change.held.values:
                 return False
             row.data |= {name: value for name, value in zip(_SEALED, change.values, strict=True) if value}

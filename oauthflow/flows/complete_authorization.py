@@ -188,7 +188,7 @@ def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: da
 
 def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: datetime) -> None:
     with transaction.atomic():
-        locked = Connection.objects.select_for_update().filter(pk=pending.connection_id)
+        locked = Connection.objects.select_for_update(no_key=True).filter(pk=pending.connection_id)
         waiting = AuthorizationRequest.objects.filter(
             pk=pending.pk, status=AuthorizationRequest.Status.PENDING, user__is_active=True
         )

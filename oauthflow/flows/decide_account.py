@@ -53,7 +53,7 @@ def _use(request: AuthorizationRequest, *, user: User, now: datetime) -> None:
     held = held_by(request)
     with transaction.atomic():
         # Nobody else finishes a sign-in for this connection meanwhile.
-        locked = Connection.objects.select_for_update().filter(pk=request.connection_id)
+        locked = Connection.objects.select_for_update(no_key=True).filter(pk=request.connection_id)
         if len(locked) != 1:
             raise _over(request, now=now)
         connection = request.connection

@@ -32,8 +32,6 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
         raise IssuerChangedError(f"it used {kept.issuer} and now names {found.issuer}")
     _require_room(found)
     with transaction.atomic():
-        if kept is not None and kept.new_issuer:
-            _release_connections(server, found, kept=kept)
         authorization_server, _ = AuthorizationServer.objects.update_or_create(
             issuer=_owner_of(found),
             defaults={"document": dict(found.metadata.document), "source_url": found.source_url, "fetched_at": now},
@@ -57,6 +55,8 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
                 "failure_detail": "",
             },
         )
+        if kept is not None and kept.new_issuer:
+            _release_connections(server, found, kept=kept)
 
 
 def _owner_of(found: Discovered) -> str:
@@ -92,7 +92,8 @@ def approve_issuer_change(server: McpServer, *, actor: User, now: datetime) -> b
         Whether there was a change to approve.
     """
     with transaction.atomic():
-        kept = ServerDiscovery.objects.select_for_update().filter(server=server).exclude(new_issuer="").first()
+        moved = ServerDiscovery.objects.filter(server=server).exclude(new_issuer="")
+        kept = moved.select_for_update(no_key=True).first()
         if kept is None:
             return False
         old, kept.issuer, kept.new_issuer = kept.issuer, kept.new_issuer, ""

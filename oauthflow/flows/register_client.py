@@ -267,4 +267,4 @@ def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *,
 
 def lock_registrations(server: McpServer) -> None:
     """Let nobody else add, supersede or delete registrations of this server until the transaction ends."""
-    McpServer.objects.select_for_update().get(pk=server.pk)
+    McpServer.objects.select_for_update(no_key=True).get(pk=server.pk)

@@ -15,6 +15,8 @@ from audit.events import AuditEvent
 from audit.models import AuditRecord
 from audit.record import record
 
+from .recorded import recorded
+
 LIST = "/admin/audit/auditrecord/"
 
 
@@ -44,7 +46,7 @@ def test_records_are_listed_with_who_did_it(auditor: Client, bob: User) -> None:
 
 
 def test_records_can_be_filtered_and_found_by_correlation_id(auditor: Client) -> None:
-    entry = record(AuditEvent.TOKEN_REFRESHED, server="notes")
+    entry = recorded(AuditEvent.TOKEN_REFRESHED, server="notes")
     record(AuditEvent.LOGIN_FAILED, server="wiki")
     assert "1 audit record\n" in auditor.get(LIST, {"event__exact": "login.failed"}).content.decode()
     assert f"?q={entry.correlation_id}" in auditor.get(LIST).content.decode()
@@ -53,14 +55,14 @@ def test_records_can_be_filtered_and_found_by_correlation_id(auditor: Client) ->
 
 
 def test_one_record_is_shown_without_the_codes_of_the_chain(auditor: Client) -> None:
-    entry = record(AuditEvent.TOKEN_REFRESHED, details={"trigger": "background"})
+    entry = recorded(AuditEvent.TOKEN_REFRESHED, details={"trigger": "background"})
     page = auditor.get(f"{LIST}{entry.pk}/change/").content.decode()
     assert "background" in page
     assert entry.mac not in page
 
 
 def test_not_even_a_superuser_changes_deletes_or_adds_a_record(admin: Client) -> None:
-    entry = record(AuditEvent.TOKEN_REFRESHED, reason="why")
+    entry = recorded(AuditEvent.TOKEN_REFRESHED, reason="why")
     assert admin.post(f"{LIST}{entry.pk}/change/", {"reason": "other"}).status_code == 403
     assert admin.post(f"{LIST}{entry.pk}/delete/", {"post": "yes"}).status_code == 403
     assert admin.post(f"{LIST}add/", {}).status_code == 403

@@ -20,9 +20,11 @@ from audit.anchors import anchor_head, note_head, our_anchors, read_anchors
 from audit.append import append_many
 from audit.events import AuditEvent
 from audit.models import AuditHead, AuditRecord
-from audit.record import entry, record
+from audit.record import entry
 from audit.tasks import note_audit_head
 from audit.verification import problems, whole_chain
+
+from .recorded import recorded
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ def test_verifying_compares_with_this_hosts_file_and_with_others(head_file: Path
 def test_records_that_are_added_during_verification_are_no_cut(head_file: Path) -> None:
     _write(3)
     span = whole_chain()
-    written = record(AuditEvent.TOKEN_REFRESHED)
+    written = recorded(AuditEvent.TOKEN_REFRESHED)
     note_head(written.sequence, written.mac)
     assert list(problems(span, anchors=our_anchors())) == []
     assert AuditHead.objects.get().sequence == 4

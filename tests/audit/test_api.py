@@ -17,6 +17,8 @@ from audit.record import record
 from connections.models.api_token import ApiScope
 from tests.rest_clients import anonymous, in_browser, with_token
 
+from .recorded import recorded
+
 pytestmark = pytest.mark.django_db
 
 _URL = "/api/v1/audit/events"
@@ -64,8 +66,8 @@ def test_without_credentials_there_is_a_challenge(db: None) -> None:
 
 
 def test_each_filter_selects(auditor: APIClient, alice: User) -> None:
-    first = record(AuditEvent.TOKEN_RELEASED, actor=alice, server="notion")
-    second = record(AuditEvent.TOKEN_REFRESHED, connection="6a1f4f2e-55a7-4b35-9e0c-04a1d1e8d3b5")
+    first = recorded(AuditEvent.TOKEN_RELEASED, actor=alice, server="notion")
+    second = recorded(AuditEvent.TOKEN_REFRESHED, connection="6a1f4f2e-55a7-4b35-9e0c-04a1d1e8d3b5")
     assert _sequences(auditor, event="token.released") == [1]
     assert _sequences(auditor, user=alice.pk) == [1]
     assert _sequences(auditor, user="system") == [2]
@@ -155,7 +157,7 @@ def test_a_refusal_is_json_also_where_a_file_was_asked_for(alice: User) -> None:
 
 
 def test_no_answer_shows_the_codes_of_the_chain(auditor: APIClient) -> None:
-    kept = record(AuditEvent.TOKEN_REFRESHED)
+    kept = recorded(AuditEvent.TOKEN_REFRESHED)
     for kind in ("json", "csv", "jsonl"):
         assert kept.mac not in auditor.get(_URL, {"format": kind}).content.decode()
 

@@ -18,6 +18,8 @@ from audit.events import AuditEvent
 from audit.models import AuditHead, AuditRecord
 from audit.record import record
 
+from .recorded import recorded
+
 pytestmark = pytest.mark.django_db
 
 _LENGTH = 20
@@ -127,7 +129,7 @@ def test_a_whole_chain_forged_with_another_key_is_found(chain: Chain) -> None:
 def test_records_of_an_older_key_still_verify_and_new_ones_use_the_new_key(chain: Chain, settings: Settings) -> None:
     old = current_key()
     settings.AUDIT_KEYS = [base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(), old]
-    newest = record(AuditEvent.KEY_ROTATED)
+    newest = recorded(AuditEvent.KEY_ROTATED)
     head = AuditHead.objects.get()
     both = Chain(list(AuditRecord.objects.order_by("sequence")), head.sequence, head.mac)
     assert both.problems() == []

@@ -14,12 +14,14 @@ from audit.events import AuditEvent
 from audit.models import AuditHead, AuditRecord, RecordIsFinalError
 from audit.record import record
 
+from .recorded import recorded
+
 pytestmark = pytest.mark.django_db
 
 
 def test_a_record_says_who_did_what_to_what_and_in_which_request(alice: User) -> None:
     begin_correlation("request-12345")
-    written = record(
+    written = recorded(
         AuditEvent.TOKEN_RELEASED,
         actor=alice,
         server="notion",
@@ -38,11 +40,11 @@ def test_a_record_says_who_did_what_to_what_and_in_which_request(alice: User) ->
 
 
 def test_without_an_actor_it_was_the_system() -> None:
-    assert record(AuditEvent.TOKEN_REFRESHED).actor == "system"
+    assert recorded(AuditEvent.TOKEN_REFRESHED).actor == "system"
 
 
 def test_records_are_numbered_without_gaps_and_the_head_knows_the_last() -> None:
-    numbers = [record(AuditEvent.TOKEN_REFRESHED).sequence for _ in range(5)]
+    numbers = [recorded(AuditEvent.TOKEN_REFRESHED).sequence for _ in range(5)]
     assert numbers == [1, 2, 3, 4, 5]
     head = AuditHead.objects.get()
     assert (head.sequence, head.mac) == (5, AuditRecord.objects.get(sequence=5).mac)
@@ -54,7 +56,7 @@ def test_a_record_of_a_change_that_is_rolled_back_is_rolled_back_and_leaves_no_g
     with transaction.atomic():
         record(AuditEvent.SERVER_DELETED)
         transaction.set_rollback(True)
-    assert record(AuditEvent.TOKEN_REFRESHED).sequence == 2
+    assert recorded(AuditEvent.TOKEN_REFRESHED).sequence == 2
     assert not AuditRecord.objects.filter(event=AuditEvent.SERVER_DELETED).exists()
 
 
@@ -69,11 +71,11 @@ def test_a_detail_under_an_unlisted_name_is_refused_and_nothing_is_written() -> 
     [(None, None), (True, True), (3, 3), (["b", "a"], ["a", "b"]), ({"x"}, ["x"]), ("y" * 600, "y" * 500), (1j, "1j")],
 )
 def test_details_are_kept_as_plain_short_json(given: object, kept: object) -> None:
-    assert record(AuditEvent.TOKEN_RELEASED, details={"scope": given}).details == {"scope": kept}
+    assert recorded(AuditEvent.TOKEN_RELEASED, details={"scope": given}).details == {"scope": kept}
 
 
 def test_a_record_cannot_be_saved_again() -> None:
-    written = AuditRecord.objects.get(sequence=record(AuditEvent.KEY_ROTATED).sequence)
+    written = AuditRecord.objects.get(sequence=recorded(AuditEvent.KEY_ROTATED).sequence)
     written.reason = "something else"
     with pytest.raises(RecordIsFinalError):
         written.save()
@@ -81,7 +83,7 @@ def test_a_record_cannot_be_saved_again() -> None:
 
 def test_a_record_cannot_be_deleted() -> None:
     with pytest.raises(RecordIsFinalError):
-        record(AuditEvent.KEY_ROTATED).delete()
+        recorded(AuditEvent.KEY_ROTATED).delete()
 
 
 def test_records_cannot_be_changed_or_deleted_in_bulk() -> None:

@@ -27,6 +27,8 @@ from audit.tasks import remove_old_audit_records
 from audit.verification import problems, whole_chain
 from connections.models import Connection, McpServer
 
+from .recorded import recorded
+
 pytestmark = pytest.mark.django_db
 
 
@@ -144,7 +146,7 @@ def test_a_removal_that_is_stopped_keeps_what_it_did_and_is_finished_by_the_next
 def test_all_records_can_go_and_the_next_one_follows_on(aged: datetime) -> None:
     assert remove_older(before=aged + timedelta(days=1), now=aged) == 8
     assert list(problems(whole_chain())) == []
-    assert record(AuditEvent.TOKEN_REFRESHED).sequence == 9
+    assert recorded(AuditEvent.TOKEN_REFRESHED).sequence == 9
     assert list(problems(whole_chain())) == []
 
 

@@ -19,6 +19,8 @@ from audit.models import AuditHead, AuditRecord
 from audit.record import record
 from audit.verification import problems, whole_chain
 
+from .recorded import recorded
+
 pytestmark = pytest.mark.django_db
 
 _LENGTH = 10
@@ -42,7 +44,7 @@ def anchors(settings: Settings, tmp_path: Path) -> Anchors:
     """Of a chain of ten records without a guard; the fifth and the last are noted outside."""
     settings.AUDIT_HEAD_FILE = tmp_path / "audit-head.log"
     for number in range(1, _LENGTH + 1):
-        written = record(AuditEvent.TOKEN_RELEASED, actor=f"{number}", server="notion", details={"count": number})
+        written = recorded(AuditEvent.TOKEN_RELEASED, actor=f"{number}", server="notion", details={"count": number})
         if not number % 5:
             note_head(number, written.mac)
     guard.remove(None, connection.schema_editor())

@@ -7,10 +7,12 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
+from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.models import AuditRecord
 from authserver.models import AuthorizationCode, Consent, PendingAuthorization
@@ -139,7 +141,8 @@ def test_disconnecting_upstream_ends_the_grant_that_stood_on_it(
     ask(browser, registered())
     back(decide(browser, "allow"))
     if delete:
-        connection.delete()
+        with transaction.atomic(), appended_last():  # as the site does it
+            connection.delete()
     else:
         revoke_connection(connection, actor=alice, reason="", now=timezone.now())
     consent = Consent.objects.get()

@@ -18,6 +18,7 @@ def write_for_ever(path: str) -> None:
     from django.db.models import F
 
     from audit.events import AuditEvent
+    from audit.models import AuditHead
     from audit.record import record
     from connections.models import TokenSet
 
@@ -26,7 +27,8 @@ def write_for_ever(path: str) -> None:
         try:
             with transaction.atomic():
                 TokenSet.objects.update(generation=F("generation") + 1)
-                sequence = record(AuditEvent.TOKEN_REFRESHED, connection=TokenSet.objects.get().connection).sequence
+                record(AuditEvent.TOKEN_REFRESHED, connection=TokenSet.objects.get().connection)
+                sequence = AuditHead.objects.get().sequence
         except Exception as error:
             os.write(told, f"failed {error!r}\n".encode())
         else:
