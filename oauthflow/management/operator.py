@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -41,6 +42,20 @@ def in_one_sentence() -> Iterator[None]:
         raise CommandError("This account may not do that.") from error
     except KeyboardInterrupt as error:
         raise CommandError("Stopped.", returncode=STOPPED) from error
+
+
+@contextmanager
+def asking(server: McpServer) -> Iterator[None]:
+    """Say on a terminal, while it lasts, which server this waits for; nothing where the output goes elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    said = printable(f"Asking {server.name} …")
+    print(said, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print(f"\r{' ' * len(said)}\r", end="", file=sys.stderr, flush=True)
 
 
 def user_named(username: str) -> User:

@@ -22,13 +22,9 @@ from audit.management.commands import audit_export
 from audit.models import AuditHead, AuditRecord
 from audit.progress import bar, with_progress
 from audit.record import record
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.django_db
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def run(*words: str) -> str:

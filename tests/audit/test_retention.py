@@ -26,6 +26,7 @@ from audit.retention import remove_older
 from audit.tasks import remove_old_audit_records
 from audit.verification import problems, whole_chain
 from connections.models import Connection, McpServer
+from tests.terminal import Terminal
 
 from .recorded import recorded
 
@@ -43,11 +44,6 @@ def refused(*words: str, code: int = 1) -> str:
         run(*words)
     assert raised.value.returncode == code
     return str(raised.value)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def _last_drawn() -> list[str]:

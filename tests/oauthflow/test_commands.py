@@ -31,6 +31,7 @@ from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.errors import AuthorizationRequiredError
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
+from tests.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = ("connect", "tools", "call", "connections", "refresh", "revoke", "servers")
@@ -323,6 +324,21 @@ def test_a_connection_is_refreshed(world: World, alice: User) -> None:
     assert tokens.generation == 2
     assert tokens.access_token_sealed.reveal().reveal() not in said
     assert AuditRecord.objects.get(event="token.refreshed").actor == "system"
+
+
+def test_a_terminal_says_whom_a_command_waits_for_and_forgets_it(
+    world: World, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = world.connect(alice, now=timezone.now() - timedelta(minutes=50))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for words in (("refresh", str(connection.pk)), ("servers", "check", "notes"), ("revoke", str(connection.pk))):
+        run(*words)
+        said, wiped, nothing = terminal.getvalue().split("\r")
+        assert (said, wiped.strip(), nothing) == ("Asking Notes …", "", "")
+        assert len(wiped) == len(said)
+        terminal.seek(0)
+        terminal.truncate()
 
 
 def test_a_refresh_that_only_a_person_can_mend_ends_with_3_and_trouble_with_1(world: World, alice: User) -> None:

@@ -21,7 +21,7 @@ from oauthflow.flows.complete_authorization import complete_authorization, parse
 from oauthflow.flows.connect_unattended import connect_unattended
 from oauthflow.flows.decide_account import decide_account
 from oauthflow.flows.start_authorization import StartedAuthorization, start_authorization
-from oauthflow.management.operator import PERSON_NEEDED, in_one_sentence, usable_server, user_named
+from oauthflow.management.operator import PERSON_NEEDED, asking, in_one_sentence, usable_server, user_named
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.errors import AccountChangedError, AuthorizationRequiredError
 from oauthflow.status import authorization_status
@@ -67,27 +67,34 @@ class Command(BaseCommand):
                 self.stdout.write(f"{server.name} needs no sign-in.")
                 return
             if not server.has_sign_in:
-                self._say_connected(connect_unattended(connection, actor=user, now=timezone.now()))
+                self._connect_unattended(connection, user=user)
                 return
             if server.is_unattended and self._is_vouched_for(connection, user=user):
                 return
             manual = options["no_browser"]
-            started = start_authorization(connection, user=user, now=timezone.now(), manual=manual)
+            with asking(server):
+                started = start_authorization(connection, user=user, now=timezone.now(), manual=manual)
             if manual:
                 self._take_what_is_pasted(started, user=user)
             else:
                 self._open_and_wait(started, user=user, seconds=options["timeout"])
             if server.is_unattended:
-                connect_unattended(connection, actor=user, now=timezone.now())
+                self._connect_unattended(connection, user=user)
+                return
         self._say_connected(connection)
 
     def _is_vouched_for(self, connection: Connection, *, user: User) -> bool:
         """Connect by the company's sign-in, if this person is signed in there."""
         try:
-            self._say_connected(connect_unattended(connection, actor=user, now=timezone.now()))
+            self._connect_unattended(connection, user=user)
         except AuthorizationRequiredError:
             return False
         return True
+
+    def _connect_unattended(self, connection: Connection, *, user: User) -> None:
+        with asking(connection.server):
+            connected = connect_unattended(connection, actor=user, now=timezone.now())
+        self._say_connected(connected)
 
     def _open_and_wait(self, started: StartedAuthorization, *, user: User, seconds: int) -> None:
         self.stdout.write(f"Sign in as {user.get_username()} in your browser:\n\n  {started.authorization_url}\n")

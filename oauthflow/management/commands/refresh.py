@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from oauthflow.flows.refresh import refresh_connection
-from oauthflow.management.operator import any_connection, in_one_sentence
+from oauthflow.management.operator import any_connection, asking, in_one_sentence
 
 
 class Command(BaseCommand):
@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         connection = any_connection(options["id"])
-        with in_one_sentence():
+        with in_one_sentence(), asking(connection.server):
             refresh_connection(connection, now=timezone.now(), trigger="request")
         tokens = connection.token_set
         until = f" until {tokens.expires_at:%Y-%m-%d %H:%M:%SZ}" if tokens and tokens.expires_at else ""

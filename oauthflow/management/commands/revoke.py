@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from oauthflow.flows.revoke import revoke_connection
-from oauthflow.management.operator import any_connection, in_one_sentence
+from oauthflow.management.operator import any_connection, asking, in_one_sentence
 
 
 class Command(BaseCommand):
@@ -20,6 +20,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         connection = any_connection(options["id"])
-        with in_one_sentence():
+        with in_one_sentence(), asking(connection.server):
             revoke_connection(connection, actor=None, reason=options["reason"], now=timezone.now())
         self.stdout.write(f"Disconnected from {connection.server.name}; its tokens are forgotten.")

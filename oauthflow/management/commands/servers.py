@@ -14,7 +14,7 @@ from connections.formats.export import ExportFormat, export_servers
 from connections.formats.imports import ImportResult, import_servers
 from connections.models import McpServer
 from oauthflow.flows.check_server import check_server
-from oauthflow.management.operator import in_one_sentence
+from oauthflow.management.operator import asking, in_one_sentence
 from oauthflow.management.table import printable, table
 
 _LONGEST_FILE = 5 * 1024 * 1024
@@ -71,7 +71,8 @@ class Command(BaseCommand):
         server = McpServer.objects.filter(slug=options["slug"]).first()
         if server is None:
             raise CommandError(f"There is no server {options['slug']!r}.")
-        trace = check_server(server, user=None, now=timezone.now())
+        with asking(server):
+            trace = check_server(server, user=None, now=timezone.now())
         headings = ("STEP", "URL", "STATUS", "MS", "VERDICT")
         names = ("step", "url", "status", "duration_ms", "verdict")
         if trace.steps:

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from connections.models import McpServer
 from oauthflow.client import AuthorizationRequired, connect
-from oauthflow.management.operator import in_one_sentence, usable_server, user_named
+from oauthflow.management.operator import asking, in_one_sentence, usable_server, user_named
 from oauthflow.management.table import as_json, table
 
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         server: McpServer = usable_server(options["slug"], user=user)
         with in_one_sentence():
             try:
-                with connect(server.slug, user=user, label=options["label"]) as mcp:
+                with asking(server), connect(server.slug, user=user, label=options["label"]) as mcp:
                     tools = mcp.list_tools()
             except AuthorizationRequired as error:
                 self.stdout.write(error.authorization_url)
