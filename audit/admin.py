@@ -21,9 +21,10 @@ from .exports import CsvRenderer, JsonLinesRenderer
 from .look_only import LookOnlyAdmin, badge, document, moment, nothing
 from .models import AuditRecord
 from .record import SYSTEM, record
-from .verification import problems, whole_chain
+from .verification import newest_part, problems, whole_chain
 
 _EXPORTED: Final = 10_000
+_VERIFIED: Final = 100_000  # what a page can be waited for
 _BREAKS_SHOWN: Final = 5
 _COLUMNS: Final = (
     "sequence", "at", "event", "actor", "server", "connection", "client", "reason", "correlation_id", "details",
@@ -103,16 +104,19 @@ class AuditRecordAdmin(LookOnlyAdmin):
         return ours + super().get_urls()
 
     def verify(self, request: HttpRequest) -> HttpResponse:
-        """Walk the whole chain and say whether it holds."""
+        """Walk the chain, of a long one the newest part, and say whether it holds."""
         if request.method != "POST" or not self.has_view_permission(request):
             raise PermissionDenied
-        span = whole_chain()
+        span, first = newest_part(_VERIFIED), whole_chain().after
         breaks = list(islice(problems(span, anchors=our_anchors()), _BREAKS_SHOWN))
         for found in breaks:
             self.message_user(request, f"The chain is broken at {found.sequence}: {found.problem}.", messages.ERROR)
         if not breaks:
-            counted = f"all {span.last - span.after} records are there, in order and unchanged"
-            self.message_user(request, f"The chain holds: {counted}.", messages.SUCCESS)
+            newest, count = span.last - span.after, span.last - first
+            counted = f"all {count}" if newest == count else f"the newest {newest} of {count}"
+            more = "" if newest == count else " manage.py audit_verify walks all of them."
+            said = f"The chain holds: {counted} records are there, in order and unchanged.{more}"
+            self.message_user(request, said, messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:audit_auditrecord_changelist"))
 
     def export(self, request: HttpRequest, kind: str) -> HttpResponse:

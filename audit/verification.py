@@ -61,6 +61,15 @@ def chain_after(sequence: int) -> Span:
     return Span(sequence, known.mac, whole.last, whole.last_mac, removed=whole.removed)
 
 
+def newest_part(length: int) -> Span:
+    """Return the span of at most so many records up to the head; all of them where the one before those is missing."""
+    whole = whole_chain()
+    try:
+        return chain_after(max(whole.after, whole.last - length))
+    except UnknownRecordError:
+        return whole
+
+
 def problems(span: Span, *, anchors: Anchors | None = None, shown: Shown = in_silence) -> Iterator[BrokenLink]:
     """Yield every place where the record is not what was written, from the lowest number on.
 

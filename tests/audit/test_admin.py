@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from audit import admin as audit_admin
 from audit import guard
 from audit.events import AuditEvent
 from audit.models import AuditRecord
@@ -80,6 +81,20 @@ def test_the_chain_is_verified_at_the_press_of_a_button(auditor: Client) -> None
         cursor.execute("UPDATE audit_auditrecord SET reason = 'changed' WHERE sequence = 2")
     said = auditor.post(reverse("admin:audit_auditrecord_verify"), follow=True).content.decode()
     assert "broken at 2: its content was changed" in said
+
+
+def test_of_a_long_chain_a_page_walks_the_newest_part(auditor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_admin, "_VERIFIED", 3)
+    for _ in range(5):
+        record(AuditEvent.TOKEN_REFRESHED)
+    page = reverse("admin:audit_auditrecord_verify")
+    said = auditor.post(page, follow=True).content.decode()
+    assert "the newest 3 of 5 records are there, in order and unchanged. manage.py audit_verify walks all" in said
+    guard.remove(None, connection.schema_editor())
+    for sequence, found in ((1, "The chain holds"), (4, "broken at 4"), (2, "broken at 1")):
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM audit_auditrecord WHERE sequence = %s", [sequence])
+        assert found in auditor.post(page, follow=True).content.decode()
 
 
 def test_an_empty_chain_holds(auditor: Client) -> None:
