@@ -92,9 +92,9 @@ def appended_last() -> Iterator[None]:
 
 
 def _append(entries: Sequence[Entry]) -> None:
-    has_more = connection.in_atomic_block
+    is_last_step = connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
-        if has_more and connection.vendor == "postgresql":
+        if is_last_step and connection.vendor == "postgresql":
             # Foreign keys are checked at the commit otherwise, where the rows that they name may have to be waited for.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
         last, mac = _take_numbers(cursor, len(entries))
