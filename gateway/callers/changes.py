@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from django.db import transaction
 
+from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 
@@ -41,9 +42,9 @@ def keep_trust(trust: InboundTrust, *, fields: Iterable[str], actor: object) -> 
 
 def drop_trust(trust: InboundTrust, *, actor: object) -> None:
     """Delete the rules of a server, which from then on takes tokens of this site only."""
-    with transaction.atomic():
-        trust.delete()
+    with transaction.atomic(), appended_last():
         _record(trust, actor, reason="callers_deleted", fields=())
+        trust.delete()
 
 
 def _record(trust: InboundTrust, actor: object, *, reason: str, fields: Iterable[str]) -> None:
