@@ -21,6 +21,7 @@ from oauthflow.protocol.client_auth import PRIVATE_KEY_JWT, SECRET_METHODS
 from oauthflow.protocol.errors import FlowError, NoClientError
 from oauthflow.protocol.secret import Secret
 
+from .lock_order import lock_grants
 from .models import ClientRegistration, Connection, McpServer, Revocation, TokenSet
 
 if TYPE_CHECKING:
@@ -140,10 +141,11 @@ def note_registration(registration: ClientRegistration, *, reason: str, now: dat
 
 def _end(connections: Sequence[Connection], *, actor: User | None, reason: str, now: datetime) -> list[Revocation]:
     ids = [connection.pk for connection in connections]
+    lock_grants(ids)
     stored = TokenSet.objects.select_related("connection__server", "registration").filter(connection__in=ids)
     rows: list[Revocation] = []
     said = {}
-    for token_set in stored.select_for_update(of=("self",), no_key=True).order_by("pk"):
+    for token_set in stored:
         row, said[token_set.connection_id] = _row_of(token_set, reason=reason, now=now)
         rows += [row] if row is not None else []
     Revocation.objects.bulk_create(rows)

@@ -16,6 +16,7 @@ from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 
+from .lock_order import lock_grants
 from .models import Connection, McpServer, ServerDiscovery, TokenSet
 from .revocations import end_grants
 from .server_impact import ConfirmationRequiredError, impact_of_deletion, impact_of_new_target
@@ -227,6 +228,7 @@ def _stop_connections(server: McpServer, *, now: datetime) -> int:
     ServerDiscovery.objects.filter(server=server).update(
         authorization_server=None, expires_at=None, failed_at=None, new_issuer=""
     )
+    lock_grants(server.connections.values_list("pk", flat=True))
     # A refresh that is on its way loses its lease, so that its answer brings no connection back to life.
     TokenSet.objects.filter(connection__server=server).update(lease_owner="", lease_expires_at=None)
     for connection in server.connections.all():

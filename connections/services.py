@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
+from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 from oauthflow.protocol.codes import Code
@@ -21,6 +22,7 @@ from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .key_fingerprints import missing_keys
+from .lock_order import lock_grants
 from .models import ClientRegistration, Connection, McpServer, TokenSet
 
 if TYPE_CHECKING:
@@ -142,7 +144,7 @@ def store_grant(
     """Keep the tokens of a finished authorization in place of whatever was there; the connection becomes active.
 
     Args:
-        connection: As it is stored at this moment.
+        connection: As it is stored at this moment, after `lock_for_grant`.
         tokens: What was granted.
         terms: Under what.
         actor: Who finished the authorization.
@@ -187,6 +189,12 @@ def store_grant(
     return kept
 
 
+def lock_for_grant(connection: Connection) -> bool:
+    """Let nobody else write what `store_grant` writes until the transaction ends; say whether it is still there."""
+    lock_grants([connection.pk, *_vouched_for_by(connection).values_list("pk", flat=True)])
+    return Connection.objects.filter(pk=connection.pk).exists()
+
+
 def _put(tokens: TokenResponse, *, into: TokenSet, now: datetime) -> None:
     ends_at = tokens.refresh_ends_at
     into.access_token_sealed, into.refresh_token_sealed = tokens.access_token, tokens.refresh_token
@@ -198,9 +206,20 @@ def _put(tokens: TokenResponse, *, into: TokenSet, now: datetime) -> None:
 
 def _wake_those_vouched_for(identity: Connection) -> None:
     """Somebody has signed in at the company's service: what waited for that is tried again at its next use."""
-    waiting = Connection.objects.filter(server__identity_provider=identity.server_id, user=identity.user)
+    waiting = _vouched_for_by(identity)
     TokenSet.objects.filter(connection__in=waiting).update(next_attempt_at=None)
     waiting.filter(status=Status.REAUTH_REQUIRED).update(status=Status.PENDING, reason="")
+
+
+def _vouched_for_by(identity: Connection) -> QuerySet[Connection]:
+    return Connection.objects.filter(server__identity_provider=identity.server_id, user=identity.user).order_by()
+
+
+def delete_connection(connection: Connection) -> None:
+    """Delete a connection with all that hangs on it."""
+    with transaction.atomic(), appended_last():
+        lock_grants([connection.pk])
+        connection.delete()
 
 
 def keep_subject_token(connection: Connection, token: Secret, *, kind: str) -> None:
@@ -232,6 +251,7 @@ def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str,
     mine = TokenSet.objects.filter(connection=connection)
     stopped = Connection.objects.filter(pk=connection.pk, status=Status.ISSUER_CHANGED)
     with transaction.atomic():
+        lock_grants([connection.pk])
         if stopped.update(status=Status.PENDING, reason=""):
             mine.delete()
         # What another issuer or another grant gave is of no use under these terms, and must not be sent there.

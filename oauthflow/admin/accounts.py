@@ -9,13 +9,16 @@ from django.contrib import admin, messages
 from django.contrib.admin.actions import delete_selected
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
+from audit.append import appended_last
 from connections.admin.servers import DELETED_WITH_IT
 from connections.impact import Impact, impact_of
+from connections.lock_order import lock_grants
 from connections.models import Connection
 from oauthflow.conf import configuration
 from oauthflow.flows.deactivate import end_deactivated
@@ -96,7 +99,10 @@ class AccountAdmin(_UserAdmin):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         _disconnect(queryset, actor=acting_person(request))
-        super().delete_queryset(request, queryset)
+        _delete(queryset)
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        _delete(User.objects.filter(pk=obj.pk))
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -115,6 +121,12 @@ def _impact_of(users: Iterable[User]) -> Impact:
 
 def _connections_of(users: Iterable[User]) -> QuerySet[Connection]:
     return Connection.objects.filter(user__in=list(users)).select_related("server", "tokens")
+
+
+def _delete(users: QuerySet[User]) -> None:
+    with transaction.atomic(), appended_last():
+        lock_grants(_connections_of(users).values_list("pk", flat=True))
+        users.delete()
 
 
 def _disconnect(users: Iterable[User], *, actor: User) -> None:

@@ -25,6 +25,7 @@ from connections.admin.badges import connection_badge, reason_in_words
 from connections.admin.servers import DELETED_WITH_IT
 from connections.impact import impact_of
 from connections.models import Connection, McpServer, Revocation, TokenSet
+from connections.services import delete_connection
 from oauthflow.flows.revoke import revoke_connections
 from oauthflow.models import AuthorizationRequest
 
@@ -185,6 +186,9 @@ class ConnectionAdmin(LookOnlyAdmin):
             revoke_each([connection], actor=acting_person(request), reason="deleted by an administrator")
         impact = impact_of([connection], now=timezone.now()) if connection else None
         return super().delete_view(request, object_id, {"impact": impact, **(extra_context or {})})
+
+    def delete_model(self, request: HttpRequest, obj: Connection) -> None:
+        delete_connection(obj)
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest

@@ -19,7 +19,7 @@ from audit.record import entry
 from connections.authentication import acting_client
 from connections.models import Connection
 from connections.models.api_token import ApiScope
-from connections.services import connection_for, keep_subject_token
+from connections.services import connection_for, delete_connection, keep_subject_token
 from oauthflow.error_responses import RETRY_AFTER_SECONDS
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.connect_unattended import connect_unattended
@@ -112,7 +112,7 @@ class ConnectionView(RestView):
     def delete(self, request: Request, connection_id: str) -> Response:
         connection = managed_connection(self.person, connection_id)
         revoke_connection(connection, actor=self.person, reason="deleted", now=timezone.now())
-        connection.delete()
+        delete_connection(connection)
         return Response(status=204)
 
 

@@ -14,9 +14,9 @@ from django.utils.crypto import constant_time_compare
 
 from audit.events import AuditEvent
 from audit.record import record
-from connections.models import Connection, FlowTrace, McpServer
+from connections.models import FlowTrace, McpServer
 from connections.profiles import profile_of
-from connections.services import store_grant
+from connections.services import lock_for_grant, store_grant
 from oauthflow.models import AuthorizationRequest, hash_of
 from oauthflow.protocol.authorization import ValidatedCode, read_authorization_response
 from oauthflow.protocol.codes import Code
@@ -188,12 +188,12 @@ def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: da
 
 def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: datetime) -> None:
     with transaction.atomic():
-        locked = Connection.objects.select_for_update(no_key=True).filter(pk=pending.connection_id)
+        is_there = lock_for_grant(pending.connection)
         waiting = AuthorizationRequest.objects.filter(
             pk=pending.pk, status=AuthorizationRequest.Status.PENDING, user__is_active=True
         )
         # Deleted or deactivated meanwhile, or ended because an administrator pointed the server elsewhere.
-        is_still_wanted = len(locked) == 1 and waiting.exists()
+        is_still_wanted = is_there and waiting.exists()
         if is_still_wanted:
             _keep(pending, tokens, now=now)
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from connections.models import Connection
-from connections.services import store_grant
+from connections.services import lock_for_grant, store_grant
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import IssuerChangedError, StateError
@@ -53,8 +53,8 @@ def _use(request: AuthorizationRequest, *, user: User, now: datetime) -> None:
     held = held_by(request)
     with transaction.atomic():
         # Nobody else finishes a sign-in for this connection meanwhile.
-        locked = Connection.objects.select_for_update(no_key=True).filter(pk=request.connection_id)
-        if len(locked) != 1:
+        is_there = Connection.objects.filter(pk=request.connection_id).exists()
+        if not is_there or not lock_for_grant(request.connection):
             raise _over(request, now=now)
         connection = request.connection
         connection.refresh_from_db()

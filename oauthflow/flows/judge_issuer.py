@@ -9,6 +9,7 @@ from django.db import transaction
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.lock_order import lock_by_key
 from connections.models import Connection, McpServer, TokenSet
 from oauthflow.models import IssuerHealth
 from oauthflow.protocol.codes import Code
@@ -36,7 +37,9 @@ def believe_refusals(found: IssuerHealth, *, actor: User, now: datetime) -> bool
         guarded = IssuerHealth.objects.guarded(now=now).filter(pk=found.pk)
         if not guarded.update(guarded_until=None, believed_until=now + GUARD):
             return False
-        TokenSet.objects.filter(connection__in=doubted(found.issuer)).update(next_attempt_at=None)
+        refused = TokenSet.objects.filter(connection__in=doubted(found.issuer))
+        lock_by_key(refused)
+        refused.update(next_attempt_at=None)
         _record(found, actor=actor, outcome="refusals believed")
     return True
 

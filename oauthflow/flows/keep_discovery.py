@@ -11,6 +11,7 @@ from django.db.models import Q
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.lock_order import lock_grants
 from connections.models import AuthorizationServer, Connection, McpServer, ServerDiscovery, TokenSet
 from oauthflow.protocol.errors import DiscoveryError, FlowError, IssuerChangedError
 
@@ -100,6 +101,7 @@ def approve_issuer_change(server: McpServer, *, actor: User, now: datetime) -> b
         kept.authorization_server, kept.expires_at = None, None
         kept.save()
         waiting = Q(tokens__isnull=False) | Q(status=Connection.Status.ISSUER_CHANGED)
+        lock_grants(Connection.objects.filter(waiting, server=server).values_list("pk", flat=True))
         Connection.objects.filter(waiting, server=server).update(
             status=Connection.Status.REAUTH_REQUIRED, reason="issuer_changed"
         )
@@ -130,6 +132,7 @@ def _stop_connections(server: McpServer, found: Discovered, *, kept: ServerDisco
         working = Connection.objects.filter(server=server, tokens__isnull=False).exclude(
             status=Connection.Status.ISSUER_CHANGED
         )
+        lock_grants(working.values_list("pk", flat=True))
         stopped = working.update(status=Connection.Status.ISSUER_CHANGED, reason="issuer_changed")
         if is_news or stopped:
             record(
@@ -148,6 +151,7 @@ def _release_connections(server: McpServer, found: Discovered, *, kept: ServerDi
         tokens__resource=found.resource,  # else an administrator has changed the target since
         tokens__resource__gt="",  # else nothing says for which target they were given
     )
+    lock_grants(stopped.values_list("pk", flat=True))
     if stopped.update(status=Connection.Status.ACTIVE, reason=""):
         record(
             AuditEvent.ISSUER_CHANGED,

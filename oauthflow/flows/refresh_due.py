@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from django.db import transaction
 from django.db.models import F, QuerySet
 
+from connections.lock_order import lock_by_key
 from connections.models import Connection, TokenSet
 from connections.services import KEEP_ALIVE
 from oauthflow.protocol.errors import FlowError
@@ -83,4 +85,6 @@ def _plan_unplanned() -> None:
     """The release before left out when to renew what was given without a lifetime; so it does beside this one."""
     unplanned = TokenSet.objects.filter(refresh_due_at__isnull=True).exclude(refresh_token_sealed="")
     if found := list(unplanned.values_list("pk", flat=True)[:_MOST_PLANNED]):
-        unplanned.filter(pk__in=found).update(refresh_due_at=F("obtained_at") + KEEP_ALIVE)
+        with transaction.atomic():
+            lock_by_key(unplanned.filter(pk__in=found))
+            unplanned.filter(pk__in=found).update(refresh_due_at=F("obtained_at") + KEEP_ALIVE)

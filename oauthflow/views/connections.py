@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from connections.api_tokens import revoke_api_token
 from connections.models import ApiToken, Connection, FlowTrace, Revocation
+from connections.services import delete_connection
 from oauthflow.acting_programs import acting_programs
 from oauthflow.error_responses import page_context
 from oauthflow.flows.call_tools import list_tools
@@ -96,7 +97,7 @@ def remove(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
         messages.error(request, f"“{connection.label or connection.server}” is connected; disconnect it first.")
         return SeeOther(_here(connection))
     revoke_connection(connection, actor=request.user, reason="deleted", now=timezone.now())
-    connection.delete()
+    delete_connection(connection)
     messages.success(request, f"“{connection.label or connection.server}” is removed.")
     return SeeOther(reverse("oauthflow:connections"))
 

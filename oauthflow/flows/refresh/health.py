@@ -18,6 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from audit.events import AuditEvent
 from audit.record import record
 from connections.leases import IN_FLIGHT_PER_ISSUER
+from connections.lock_order import lock_by_key
 from connections.models import TokenSet
 from oauthflow.flows.mail.queue_notices import tell_issuer_refuses
 from oauthflow.models import IssuerHealth
@@ -106,7 +107,10 @@ def note_success(token_set: TokenSet, *, now: datetime) -> None:
     paused = [found.pk for found in troubled if found.paused_until is not None]
     IssuerHealth.objects.filter(pk__in=paused).update(reopened_at=now)
     if troubled.update(failures=0, failing_since=None, reason="", paused_until=None) and paused:
-        TokenSet.objects.filter(issuer=token_set.issuer, next_attempt_at__isnull=False).update(next_attempt_at=None)
+        waiting = TokenSet.objects.filter(issuer=token_set.issuer, next_attempt_at__isnull=False)
+        with transaction.atomic():
+            lock_by_key(waiting)
+            waiting.update(next_attempt_at=None)
 
 
 def note_failure(token_set: TokenSet, error: FlowError, *, now: datetime) -> None:
