@@ -16,7 +16,7 @@ from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 
-from .lock_order import lock_grants
+from .lock_order import lock_by_key, lock_grants
 from .models import Connection, McpServer, ServerDiscovery, TokenSet
 from .revocations import end_grants
 from .server_impact import ConfirmationRequiredError, impact_of_deletion, impact_of_new_target
@@ -158,6 +158,8 @@ def delete_server(server: McpServer, *, actor: User | None, client: str = "", co
     """
     _require(actor, "connections.delete_mcpserver")
     with transaction.atomic(), appended_last():
+        lock_by_key(McpServer.objects.filter(pk=server.pk))
+        lock_by_key(ServerDiscovery.objects.filter(server=server))
         connections = list(server.connections.select_related("server"))
         if connections and not confirmed:
             raise ConfirmationRequiredError(impact_of_deletion(server))

@@ -6,6 +6,7 @@ is first superseded, and deleted a while later if nothing needs it then. Whoever
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,6 +16,7 @@ from django.db.models import Q, QuerySet
 from connections.models import ClientRegistration, McpServer
 from connections.models.client_registration import ClientRegistrationQuerySet
 from oauthflow.models import AuthorizationRequest
+from oauthflow.protocol.errors import InvalidRequestError
 
 from .register_client import lock_registrations
 
@@ -32,11 +34,11 @@ def forget_registrations(*, now: datetime) -> int:
 
 
 def _forget(server: McpServer, over: QuerySet[ClientRegistration]) -> int:
-    with transaction.atomic():
+    with suppress(InvalidRequestError), transaction.atomic():
         lock_registrations(server)
         # What deletes them notes them for their service.
-        deleted, _ = ClientRegistration.objects.filter(pk__in=over.filter(server=server).values("pk")).delete()
-    return deleted
+        return ClientRegistration.objects.filter(pk__in=over.filter(server=server).values("pk")).delete()[0]
+    return 0
 
 
 def _unused() -> ClientRegistrationQuerySet:

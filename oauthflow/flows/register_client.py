@@ -24,7 +24,7 @@ from oauthflow.protocol.client_auth import (
 )
 from oauthflow.protocol.client_metadata import client_metadata
 from oauthflow.protocol.codes import Code
-from oauthflow.protocol.errors import FlowError, NoClientError, RegistrationError
+from oauthflow.protocol.errors import FlowError, InvalidRequestError, NoClientError, RegistrationError
 from oauthflow.protocol.registration import (
     RegisteredClient,
     RegistrationMethod,
@@ -266,5 +266,10 @@ def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *,
 
 
 def lock_registrations(server: McpServer) -> None:
-    """Let nobody else add, supersede or delete registrations of this server until the transaction ends."""
-    McpServer.objects.select_for_update(no_key=True).get(pk=server.pk)
+    """Let nobody else add, supersede or delete registrations of this server until the transaction ends.
+
+    Raises:
+        InvalidRequestError: The server was deleted meanwhile.
+    """
+    if not McpServer.objects.select_for_update(no_key=True).filter(pk=server.pk):
+        raise InvalidRequestError("the server was deleted meanwhile")

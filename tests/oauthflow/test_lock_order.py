@@ -8,17 +8,21 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
 from connections.leases import lease_for_refresh
-from connections.models import Connection, McpServer, Revocation, ServerDiscovery, TokenSet
+from connections.models import ClientRegistration, Connection, McpServer, Revocation, ServerDiscovery, TokenSet
 from connections.renewals import Renewal, seal_renewal, store_renewals
 from connections.revocations import end_grants
-from connections.server_changes import change_server
+from connections.server_changes import change_server, delete_server
 from connections.services import connection_for, record_refresh_failure
 from oauthflow.flows.complete_authorization import complete_authorization
+from oauthflow.flows.forget_registrations import forget_registrations
 from oauthflow.flows.keep_discovery import approve_issuer_change
+from oauthflow.flows.register_client import lock_registrations
+from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse
 from tests.fakes.world import World
@@ -151,6 +155,37 @@ def test_a_sign_in_and_a_removal_in_another_window(
     )
 
     assert not Connection.objects.exists()
+
+
+def test_a_server_that_is_deleted_while_registrations_are_looked_through(
+    world: World, alice: User, administrator: User, now: datetime
+) -> None:
+    server = world.server()
+    world.connect(alice, now=now)
+    ClientRegistration.objects.create(
+        server=server, issuer="https://old.example", client_id="old", status="superseded",
+        superseded_at=now - timedelta(days=1),
+    )  # fmt: skip
+
+    at_once(
+        lambda: delete_server(server, actor=administrator, confirmed=True),
+        lambda: forget_registrations(now=now),
+        holding=r'DELETE FROM "connections_clientregistration"',
+        taking=r'SELECT .*FROM "connections_mcpserver".* FOR NO KEY UPDATE',
+    )
+
+    assert not McpServer.objects.exists()
+
+
+def test_whoever_waits_for_a_server_that_is_deleted_is_told(world: World, administrator: User) -> None:
+    server = world.server()
+
+    def wait() -> None:
+        with pytest.raises(InvalidRequestError), transaction.atomic():
+            lock_registrations(server)
+
+    deletes = r'DELETE FROM "connections_mcpserver"'
+    at_once(lambda: delete_server(world.server(), actor=administrator, confirmed=True), wait, holding=deletes)
 
 
 def test_a_sign_in_that_vouches_for_others_and_the_end_of_all_of_them(
