@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -33,9 +33,6 @@ INSERT_JSON: Final = (
 )
 
 
-_gathered: Final[ContextVar[list[Entry] | None]] = ContextVar("gathered", default=None)
-
-
 class Entry(NamedTuple):
     """What a record is to say. `audit.record.entry` makes one out of models and checks what it may hold."""
 
@@ -59,6 +56,16 @@ class Link(NamedTuple):
     mac: str
 
 
+class _Gathered(NamedTuple):
+    """What a change leaves for its end: records, and steps, each as the key of a dictionary, which keeps the order."""
+
+    entries: list[Entry]
+    steps: dict[Callable[[], None], None]
+
+
+_gathered: Final[ContextVar[_Gathered | None]] = ContextVar("gathered", default=None)
+
+
 def append_many(entries: Sequence[Entry]) -> None:
     """Append records in this order, in the caller's transaction or in one of their own.
 
@@ -69,34 +76,50 @@ def append_many(entries: Sequence[Entry]) -> None:
     if gathered is None:
         _append(entries)
     else:
-        gathered.extend(entries)
+        gathered.entries.extend(entries)
+
+
+def at_the_end(step: Callable[[], None]) -> None:
+    """Do something to a row that everybody changes, such as a counter: once, where `appended_last` ends; else now.
+
+    Whoever holds such a row may wait for no other, as with the end of the chain, before which it is done.
+    """
+    gathered = _gathered.get()
+    if gathered is None:
+        step()
+    else:
+        gathered.steps[step] = None
 
 
 @contextmanager
 def appended_last() -> Iterator[None]:
-    """Gather what is recorded inside and append it at the end; for changes of several steps that record each.
+    """Gather what is recorded inside and append it at the end; for changes of several steps that record or count each.
 
     Belongs inside the transaction of the whole change: `with transaction.atomic(), appended_last():`.
     """
     if _gathered.get() is not None:
         yield
         return
-    entries: list[Entry] = []
-    token = _gathered.set(entries)
+    gathered = _Gathered([], {})
+    token = _gathered.set(gathered)
     try:
         yield
     finally:
         _gathered.reset(token)
-    if entries:
-        _append(entries)
+    if any(gathered):
+        _append(*gathered)
 
 
-def _append(entries: Sequence[Entry]) -> None:
+def _append(entries: Sequence[Entry], steps: Iterable[Callable[[], None]] = ()) -> None:
     is_last_step = connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
         if is_last_step and connection.vendor == "postgresql":
             # Foreign keys are checked at the commit otherwise, where the rows that they name may have to be waited for.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+        for step in steps:
+            step()
+        if not entries:
+            return
         last, mac = _take_numbers(cursor, len(entries))
         links = _linked(entries, first=last - len(entries) + 1, previous_mac=mac)
         if connection.vendor == "postgresql":

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
+from audit.append import appended_last
 from oauthflow.conf import configuration
 
 from .flows.end_grants import end_consents
@@ -35,7 +37,8 @@ def _service_account_changed(sender: object, instance: ServiceAccount, created: 
 def _user_changed(sender: object, instance: Any, created: bool = False, **kwargs: Any) -> None:
     if created or instance.is_active:
         return
-    advance_epoch()
-    if configuration().revoke_deactivated:
-        grants = Consent.objects.filter(user=instance)
-        end_consents(grants, reason="user_deactivated", actor=None, now=timezone.now())
+    with transaction.atomic(), appended_last():
+        advance_epoch()
+        if configuration().revoke_deactivated:
+            grants = Consent.objects.filter(user=instance)
+            end_consents(grants, reason="user_deactivated", actor=None, now=timezone.now())

@@ -10,8 +10,8 @@ Whoever locks several rows keeps to this order, and takes several of one kind by
 5. what foreign keys name: PostgreSQL checks these at the end
 6. what everybody changes: counters, and last of all the end of the audit chain
 
-Foreign keys are checked by `audit.append`. Locks are `FOR NO KEY UPDATE`, which lets these checks pass, and of one
-table: the usual order of a model may join others, whose rows would be locked as well.
+`audit.append` sees to the last two: see `appended_last` and `at_the_end`. Locks are `FOR NO KEY UPDATE`, which lets
+these checks pass, and of one table: the usual order of a model may join others, whose rows would be locked as well.
 """
 
 from __future__ import annotations

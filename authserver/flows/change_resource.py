@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
+from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 from oauthflow.protocol.secret import Secret
@@ -31,7 +32,7 @@ def keep_resource(resource: ProtectedResource, *, actor: object) -> None:
 def keep_right(right: ServiceAccount | ExchangePolicy, *, actor: object) -> None:
     """Keep what a program may do without a person, or with tokens of its callers."""
     kind = "service_account" if isinstance(right, ServiceAccount) else "exchange_policy"
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         right.save()
         record(AuditEvent.CLIENT_REGISTERED, actor=actor, client=right.client.client_id, reason=f"{kind}_changed")
 
@@ -40,7 +41,7 @@ def drop_right(right: ServiceAccount | ExchangePolicy, *, actor: object) -> None
     """Take that right back; tokens of a service account end."""
     kind = "service_account" if isinstance(right, ServiceAccount) else "exchange_policy"
     client_id = right.client.client_id
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         right.delete()
         record(AuditEvent.CLIENT_GRANT_REVOKED, actor=actor, client=client_id, reason=f"{kind}_deleted")
 

@@ -10,6 +10,8 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import F
 
+from audit.append import at_the_end
+
 from ..models import Revocation, RevocationEpoch, TokenFamily
 from ..models.token_family import TokenFamilyQuerySet
 
@@ -69,6 +71,10 @@ def end_service_tokens(client_id: UUID, *, now: datetime) -> None:
 
 def advance_epoch() -> None:
     """Tell every process that what it remembers of tokens has to be looked up again."""
+    at_the_end(_advance)
+
+
+def _advance() -> None:
     one = RevocationEpoch.objects.filter(pk=1)
     if not one.update(number=F("number") + 1):
         RevocationEpoch.objects.get_or_create(pk=1)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
 from oauthflow.flows.mail.queue_notices import tell_program_stopped
@@ -43,7 +44,7 @@ def end_reused(reuse: ReuseError, *, now: datetime) -> None:
 
     Spec: RFC 6749 §4.1.2; RFC 9700 §4.14.2. X-01, X-04, AS06, AS07.
     """
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         families = TokenFamily.objects.filter(pk=reuse.family_id)
         if not end_families(families, reason=reuse.reason, now=now):
             return

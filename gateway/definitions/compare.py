@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
@@ -17,6 +18,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
+from audit.append import appended_last
 from oauthflow.hot_path.batches import Batches, BatchesFullError
 
 from ..models import ServerPolicy, ToolDefinition
@@ -139,9 +141,9 @@ def _keep(server_id: UUID, new: Mapping[tuple[str, str], dict[str, Any]], *, kno
     policy = ServerPolicy.objects.filter(pk=server_id).only("approval").first()
     waits = policy is not None and policy.approval == ServerPolicy.Approval.ADMINISTRATOR
     now = timezone.now()
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         kept = []
-        for (name, digest), tool in new.items():
+        for (name, digest), tool in sorted(new.items(), key=itemgetter(0)):
             wordings[name] = wordings.get(name, 0) + 1
             is_change = wordings[name] > 1
             if wordings[name] > MOST_WORDINGS:

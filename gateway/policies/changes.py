@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.signals import post_delete, post_save
 
-from audit.append import appended_last
+from audit.append import appended_last, at_the_end
 from audit.events import AuditEvent
 from audit.record import record
 
@@ -29,6 +29,10 @@ def connect_receivers() -> None:
 
 def advance_version() -> None:
     """Have all processes look again; in the transaction that changes a policy or an approval."""
+    at_the_end(_advance)
+
+
+def _advance() -> None:
     if not PolicyVersion.objects.filter(pk=1).update(number=F("number") + 1):
         PolicyVersion.objects.get_or_create(pk=1, defaults={"number": 1})
 
@@ -42,7 +46,7 @@ def keep_rule(rule: ServerPolicy | GroupPolicy, *, fields: Iterable[str], actor:
         actor: The administrator.
     """
     changed = sorted(fields)
-    with transaction.atomic():
+    with transaction.atomic(), appended_last():
         rule.save()
         if "keeps_arguments" in changed and isinstance(rule, ServerPolicy):
             _record(rule, actor, reason="arguments_kept" if rule.keeps_arguments else "arguments_not_kept")

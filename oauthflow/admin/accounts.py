@@ -53,9 +53,12 @@ class AccountAdmin(_UserAdmin):
             impact = _impact_of([user])
             if impact.connections and not request.POST.get("confirmed"):
                 return self._ask(request, user, impact)
-        return super().changeform_view(request, object_id, form_url, extra_context)
+        with transaction.atomic(), appended_last():
+            return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm[User], change: bool) -> None:
+        if change and not obj.is_active:
+            lock_grants(_connections_of([obj]).values_list("pk", flat=True))  # before what stands on them
         super().save_model(request, obj, form, change)
         if change and not obj.is_active:
             count = end_deactivated(now=timezone.now(), person=obj, actor=acting_person(request))
