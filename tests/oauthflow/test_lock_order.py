@@ -22,6 +22,8 @@ from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.forget_registrations import forget_registrations
 from oauthflow.flows.keep_discovery import approve_issuer_change
 from oauthflow.flows.register_client import lock_registrations
+from oauthflow.flows.webhooks.configure import delete_webhook, stop_webhook
+from oauthflow.models import Webhook, WebhookDelivery
 from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse
@@ -219,3 +221,20 @@ def test_a_batch_of_renewals_and_the_end_of_many_grants(world: World, alice: Use
     )
 
     assert not TokenSet.objects.exists()
+
+
+def test_a_webhook_that_is_deleted_while_this_site_stops_it(alice: User, now: datetime) -> None:
+    webhook = Webhook.objects.create(url="https://hooks.example/", owner=alice, created_at=now)
+    WebhookDelivery.objects.create(
+        webhook=webhook, event_type="token.refreshed", event_cursor=1, next_attempt_at=now, give_up_at=now,
+        created_at=now,
+    )  # fmt: skip
+
+    at_once(
+        lambda: delete_webhook(webhook, actor=alice),
+        lambda: stop_webhook(Webhook.objects.get(), because=Webhook.Trouble.GONE, now=now),
+        holding=r'DELETE FROM "oauthflow_webhookdelivery"',
+        taking=r'UPDATE "oauthflow_webhook"',
+    )
+
+    assert not Webhook.objects.exists()

@@ -11,6 +11,7 @@ from django.db.models import F
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.lock_order import lock_by_key
 from connections.models import ApiToken
 from oauthflow.egress import judge_url
 from oauthflow.flows.carriers import begin
@@ -128,6 +129,7 @@ def rotate_secret(webhook: Webhook, *, actor: User, now: datetime) -> Secret:
 def delete_webhook(webhook: Webhook, *, actor: User) -> None:
     """Delete a webhook with its deliveries."""
     with transaction.atomic():
+        lock_by_key(Webhook.objects.filter(pk=webhook.pk))
         Webhook.objects.filter(pk=webhook.pk).delete()
         _record(webhook, actor=actor, kind="deleted")
 
