@@ -8,6 +8,7 @@ from django.db import transaction
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.lock_order import lock_by_key
 from connections.models import Connection, McpServer
 from connections.services import connection_for, default_connection
 
@@ -65,8 +66,10 @@ def allow(pending: PendingAuthorization, *, now: datetime) -> None:
     """
     with transaction.atomic():
         _claim(pending, decided_at=now, now=now)
+        # Locked: whoever blocks or changes the client at this moment is waited for, and then asked about. And the
+        # client before the consent: the order in which everybody locks the two.
+        lock_by_key(McpClient.objects.filter(pk=pending.client_id))
         _require_usable(pending, now=now)
-        # The client before the consent: the order in which everybody locks the two.
         McpClient.objects.filter(pk=pending.client_id).update(last_used_at=now, expires_at=None)
         pending.connection = _connection(pending)
         pending.consent = _consent(pending, now=now)

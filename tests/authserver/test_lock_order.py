@@ -14,16 +14,19 @@ from django.utils import timezone
 from audit.append import appended_last
 from audit.events import AuditEvent
 from authserver.flows.change_resource import keep_right
+from authserver.flows.decide_authorization import allow
 from authserver.flows.end_grants import block_client, end_consents
 from authserver.flows.end_tokens import advance_epoch
 from authserver.flows.reuse import ReuseError, end_reused
-from authserver.models import Consent, RevocationEpoch, ServiceAccount, TokenFamily
+from authserver.models import Consent, PendingAuthorization, RevocationEpoch, ServiceAccount, TokenFamily
+from authserver.protocol.errors import InvalidRequestError
 from connections.models import McpServer, TokenSet
 from connections.server_changes import delete_server
 from connections.services import connection_for
 from oauthflow.admin.accounts import _delete
 from tests.two_at_once import at_once, on_postgresql
 
+from .asking import ask, gateway_server, registered
 from .grants import make_client, make_consent, make_family
 
 pytestmark = [pytest.mark.django_db(transaction=True), on_postgresql]
@@ -130,3 +133,22 @@ def test_in_a_change_of_several_steps_it_is_increased_once_and_at_the_end() -> N
         advance_epoch()
         assert RevocationEpoch.objects.get().number == 0
     assert RevocationEpoch.objects.get().number == 1
+
+
+def test_a_question_that_is_allowed_while_its_program_is_blocked(alice: User, client: Client) -> None:
+    client.force_login(alice)
+    gateway_server()
+    ask(client, registered())
+    pending = PendingAuthorization.objects.get()
+
+    def allow_it() -> None:
+        with pytest.raises(InvalidRequestError):
+            allow(pending, now=timezone.now())
+
+    at_once(
+        lambda: block_client(pending.client, actor=None, now=timezone.now()),
+        allow_it,
+        holding=r'UPDATE "authserver_mcpclient" SET "blocked_at"',
+    )
+
+    assert not Consent.objects.exists()
