@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from django.contrib.auth.models import AnonymousUser
@@ -40,11 +40,14 @@ from oauthflow.protocol.token_endpoint import (
 from .attempt import traced
 from .bind_tokens import binding, bound
 from .held_grant import give_back, hold, is_of_another_account, terms_of
+from .refresh.keep import persistently
 from .register_client import credentials_of, supersede
 from .start_authorization import browser_cookie_name
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+_STORE_SECONDS: Final = 5.0
 
 
 def complete_authorization(
@@ -90,7 +93,8 @@ def complete_authorization(
     except FlowError as error:
         _fail(pending, error=error, now=now)
         raise _with_request(error, pending) from None
-    _finish(pending, tokens, now=now)
+    # The code is used up: whatever becomes of one try to store what it brought, there is no second code.
+    persistently(lambda: _finish(pending, tokens, now=now), seconds=_STORE_SECONDS)
     return pending
 
 

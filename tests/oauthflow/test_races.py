@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 
 from audit.models import AuditRecord
 from connections.models import ClientRegistration, Connection, TokenSet
 from connections.services import connection_for
+from oauthflow.flows import complete_authorization as flow
 from oauthflow.flows.access_token import UsableToken, usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.start_authorization import start_authorization
@@ -104,3 +107,18 @@ def test_a_connection_is_made_once_however_many_ask(world: World, alice: User) -
 
     assert Connection.objects.count() == 1
     assert {one.pk for one in made if isinstance(one, Connection)} == {Connection.objects.get().pk}
+
+
+def test_a_sign_in_is_kept_though_the_database_fails_for_a_moment(
+    world: World, alice: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, cookies = world.come_back(world.connection(alice), user=alice, now=now)
+    stored = Mock(side_effect=[OperationalError("deadlock detected"), DEFAULT], wraps=flow.store_grant)
+    monkeypatch.setattr(flow, "store_grant", stored)
+
+    complete_authorization(params=params, user=alice, cookies=cookies, now=now)
+
+    assert stored.call_count == 2
+    assert AuthorizationRequest.objects.get().status == "completed"
+    assert TokenSet.objects.get().generation == 1
+    assert len(world.authorization_server.token_requests) == 1
