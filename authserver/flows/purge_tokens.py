@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.db import transaction
 from django.db.models import Q
+
+from connections.lock_order import lock_by_key
 
 from ..models import AuthorizationCode, Revocation, TokenFamily, UsedAssertion
 
@@ -21,9 +24,10 @@ def purge_tokens(*, now: datetime) -> int:
     """Delete it, and forget answers that nobody may have again. Return how many rows went."""
     old = Q(ended_at__lt=now - _FAMILIES_KEPT) | Q(expires_at__lt=now - _FAMILIES_KEPT)
     never_redeemed = Q(refresh_hash="", is_refreshable=True, code__used_at=None, code__expires_at__lt=now - _CODES_KEPT)
-    TokenFamily.objects.filter(rotated_at__lt=now - _SUCCESSORS_KEPT).exclude(successor_sealed="").update(
-        successor_sealed=""
-    )
+    answered = TokenFamily.objects.filter(rotated_at__lt=now - _SUCCESSORS_KEPT).exclude(successor_sealed="")
+    with transaction.atomic():
+        lock_by_key(answered)
+        answered.update(successor_sealed="")
     over = (
         AuthorizationCode.objects.filter(expires_at__lt=now - _CODES_KEPT, used_at__isnull=False),
         TokenFamily.objects.filter(old | never_redeemed),

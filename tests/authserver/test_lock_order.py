@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
@@ -16,7 +18,8 @@ from audit.events import AuditEvent
 from authserver.flows.change_resource import keep_right
 from authserver.flows.decide_authorization import allow
 from authserver.flows.end_grants import block_client, end_consents
-from authserver.flows.end_tokens import advance_epoch
+from authserver.flows.end_tokens import advance_epoch, end_families
+from authserver.flows.purge_tokens import purge_tokens
 from authserver.flows.reuse import ReuseError, end_reused
 from authserver.models import Consent, PendingAuthorization, RevocationEpoch, ServiceAccount, TokenFamily
 from authserver.protocol.errors import InvalidRequestError
@@ -24,7 +27,7 @@ from connections.models import McpServer, TokenSet
 from connections.server_changes import delete_server
 from connections.services import connection_for
 from oauthflow.admin.accounts import _delete
-from tests.two_at_once import at_once, on_postgresql
+from tests.two_at_once import at_once, on_postgresql, one_behind_the_other
 
 from .asking import ask, gateway_server, registered
 from .grants import make_client, make_consent, make_family
@@ -152,3 +155,18 @@ def test_a_question_that_is_allowed_while_its_program_is_blocked(alice: User, cl
     )
 
     assert not Consent.objects.exists()
+
+
+def test_answers_that_are_over_are_forgotten_while_families_end(alice: User) -> None:
+    consent, now = make_consent(alice, make_client()), timezone.now()
+    for number in (3, 2, 1):  # as they lie in the table
+        make_family(consent, id=UUID(int=number), rotated_at=now - timedelta(hours=1), successor_sealed="an answer")
+    ending = TokenFamily.objects.filter(pk__in=[UUID(int=1), UUID(int=3)])
+
+    one_behind_the_other(
+        TokenFamily.objects.filter(pk=UUID(int=2)),
+        lambda: purge_tokens(now=now),
+        lambda: end_families(ending, reason="revoked_by_user", now=now),
+    )
+
+    assert not TokenFamily.objects.exclude(successor_sealed="").exists()
