@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.db import transaction
+
 from connections.models import Revocation
+from connections.recordset import one_of
 from oauthflow.conf import configuration
 from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.codes import Code
@@ -22,14 +25,17 @@ def purge_finished(*, now: datetime) -> int:
     """
     _give_up_undecided(now=now)
     late = AuthorizationRequest.objects.filter(status=AuthorizationRequest.Status.PENDING, expires_at__lte=now)
-    late.update(
-        status=AuthorizationRequest.Status.EXPIRED,
-        error_code="authorization_timeout",
-        state_sealed="",
-        code_verifier_sealed="",
-        held_tokens_sealed="",
-        completed_at=now,
-    )
+    with transaction.atomic():
+        # What somebody else is writing is left to the next look: they may wait for another of these.
+        free = late.select_for_update(skip_locked=True, no_key=True).order_by("pk").values_list("pk", flat=True)
+        AuthorizationRequest.objects.filter(pk__in=one_of(free)).update(
+            status=AuthorizationRequest.Status.EXPIRED,
+            error_code="authorization_timeout",
+            state_sealed="",
+            code_verifier_sealed="",
+            held_tokens_sealed="",
+            completed_at=now,
+        )
     kept_until = now - timedelta(seconds=configuration().finished_request_kept_seconds)
     deleted, _ = AuthorizationRequest.objects.over(before=kept_until).delete()
     return deleted

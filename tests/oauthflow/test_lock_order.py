@@ -21,9 +21,10 @@ from connections.services import connection_for, record_refresh_failure
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.forget_registrations import forget_registrations
 from oauthflow.flows.keep_discovery import approve_issuer_change
+from oauthflow.flows.purge import purge_finished
 from oauthflow.flows.register_client import lock_registrations
 from oauthflow.flows.webhooks.configure import delete_webhook, stop_webhook
-from oauthflow.models import Webhook, WebhookDelivery
+from oauthflow.models import AuthorizationRequest, Webhook, WebhookDelivery
 from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import TokenResponse
@@ -238,3 +239,22 @@ def test_a_webhook_that_is_deleted_while_this_site_stops_it(alice: User, now: da
     )
 
     assert not Webhook.objects.exists()
+
+
+def test_a_new_target_and_sign_ins_that_ran_out(world: World, alice: User, administrator: User, now: datetime) -> None:
+    server = world.server()
+    for number in (2, 1):  # as they lie in the table
+        connection = connection_for(alice, server, label=str(number), actor=alice)
+        request = AuthorizationRequest(
+            connection=connection, user=alice, state_hash=str(number), initiated_at=now, expires_at=now
+        )
+        request.save(force_insert=True)
+    server.url = "https://elsewhere.example/mcp"
+
+    assert not at_once(
+        lambda: change_server(server, actor=administrator, now=now, confirmed=True),
+        lambda: purge_finished(now=now),
+        holding=r'UPDATE "oauthflow_authorizationrequest"',
+    )
+
+    assert not AuthorizationRequest.objects.filter(status="pending").exists()
