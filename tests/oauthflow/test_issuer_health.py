@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 
 from audit.models import AuditRecord
 from connections.leases import IN_FLIGHT_PER_ISSUER
@@ -15,8 +17,10 @@ from connections.models import Connection, TokenSet
 from oauthflow.flows import refresh_due as refresh_due_module
 from oauthflow.flows.refresh import batch, health
 from oauthflow.flows.refresh.queues import KEPT_FREE
+from oauthflow.flows.refresh.single import refresh_connection
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.models import IssuerHealth
+from oauthflow.protocol.errors import TransportError
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
 from tests.faults import fault
@@ -156,3 +160,14 @@ def test_a_few_refusals_are_believed(world: World, many: list[Connection], now: 
 
     assert refresh_due(now=due(now)) == {"refreshed": 25, "failed": 5}
     assert Connection.objects.filter(status="reauth_required").count() == 5
+
+
+def test_access_that_was_renewed_is_given_though_the_trouble_cannot_be_forgotten(
+    world: World, alice: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = world.connect(alice, now=now)
+    token_set = TokenSet.objects.select_related("connection__server").get()
+    health.note_failure(token_set, TransportError("away"), now=due(now))
+    monkeypatch.setattr(health, "_forget_trouble", Mock(side_effect=OperationalError("deadlock detected")))
+    assert refresh_connection(connection, now=due(now), trigger="use").status == "active"
+    assert refresh_due(now=due(due(now)))["refreshed"] == 1

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Final
 
-from django.db import transaction
+import structlog
+from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from audit.events import AuditEvent
@@ -37,6 +38,7 @@ MASS_COUNT: Final = 20
 MASS_SHARE: Final = 0.2
 GUARD: Final = timedelta(hours=24)
 MASS_REFUSAL: Final = "mass_invalid_grant"
+_log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,17 @@ def is_held_back_from_all(issuer: str, *, now: datetime) -> bool:
 
 
 def note_success(token_set: TokenSet, *, now: datetime) -> None:
-    """Forget the trouble; grants that had to pause because of it are due again, a few at first."""
+    """Forget the trouble; grants that had to pause because of it are due again, a few at first.
+
+    Where that cannot be written, the next success does it: what was renewed is stored, and others wait for a run.
+    """
+    try:
+        _forget_trouble(token_set, now=now)
+    except (DatabaseError, InterfaceError) as error:
+        _log.warning("refresh.trouble_not_forgotten", exception=type(error).__name__)
+
+
+def _forget_trouble(token_set: TokenSet, *, now: datetime) -> None:
     keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))
     troubled = IssuerHealth.objects.filter(pk__in=keys, failures__gt=0)
     if not troubled:
