@@ -36,6 +36,11 @@ def lock_grants(connection_ids: Iterable[UUID]) -> None:
     lock_by_key(Connection.objects.filter(pk__in=one_of(ids)))
 
 
+def lock_free(rows: QuerySet[Any]) -> list[Any]:
+    """Lock those rows that nobody else is writing at this moment, waiting for none, and return their keys."""
+    return list(rows.select_for_update(of=("self",), no_key=True, skip_locked=True).values_list("pk", flat=True))
+
+
 def lock_by_key(rows: QuerySet[Any]) -> None:
     """Lock rows of one table until the transaction ends: for a statement that writes several, in whatever order."""
     if connection.features.has_select_for_update:  # SQLite has one writer

@@ -7,6 +7,7 @@ from typing import Final
 
 from django.db import transaction
 
+from connections.lock_order import lock_free
 from connections.models import Revocation
 from connections.recordset import one_of
 from oauthflow.conf import configuration
@@ -27,8 +28,7 @@ def purge_finished(*, now: datetime) -> int:
     late = AuthorizationRequest.objects.filter(status=AuthorizationRequest.Status.PENDING, expires_at__lte=now)
     with transaction.atomic():
         # What somebody else is writing is left to the next look: they may wait for another of these.
-        free = late.select_for_update(skip_locked=True, no_key=True).order_by("pk").values_list("pk", flat=True)
-        AuthorizationRequest.objects.filter(pk__in=one_of(free)).update(
+        AuthorizationRequest.objects.filter(pk__in=one_of(lock_free(late))).update(
             status=AuthorizationRequest.Status.EXPIRED,
             error_code="authorization_timeout",
             state_sealed="",

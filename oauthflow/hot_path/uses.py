@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Q
+from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from connections.database_time import by_database
+from connections.lock_order import lock_free
 from connections.models import Connection
 
 from .batches import Batches, BatchesFullError
@@ -40,11 +41,17 @@ class NotedUses:
         await self._batches.close()
 
 
+def note_uses(used: QuerySet[Any], *, now: datetime) -> None:
+    """Note it of rows whose noted use is old. What somebody else is writing is left to its next use."""
+    is_old = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - USE_IS_OLD_AFTER)
+    with transaction.atomic():
+        used.model._base_manager.filter(pk__in=lock_free(used.filter(is_old))).update(last_used_at=now)
+
+
 def _note(connection_ids: Sequence[UUID]) -> list[None]:
     now = by_database(timezone.now())
     try:
-        is_old = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - USE_IS_OLD_AFTER)
-        Connection.objects.filter(is_old, pk__in=set(connection_ids)).update(last_used_at=now)
+        note_uses(Connection.objects.filter(pk__in=set(connection_ids)), now=now)
     except (DatabaseError, InterfaceError):
         _log.warning("the last use of some connections was not noted", count=len(connection_ids))
         connection.close()

@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Q
 from django.utils import timezone
 
 from audit.append import Entry, append_many
@@ -16,7 +15,7 @@ from audit.deferred import NOT_WRITABLE, append_deferred, defer
 from connections.database_time import by_database
 from connections.models import ApiToken, Connection
 from oauthflow.hot_path.batches import Batches
-from oauthflow.hot_path.uses import USE_IS_OLD_AFTER
+from oauthflow.hot_path.uses import note_uses
 
 CAPACITY: Final = 1000
 """How many releases may wait for their record; further ones are told to come back."""
@@ -100,8 +99,7 @@ def _note_use(releases: Sequence[Release]) -> None:
         return
     try:
         now = by_database(timezone.now())
-        is_old = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - USE_IS_OLD_AFTER)
-        ApiToken.objects.filter(is_old, pk__in=tokens).update(last_used_at=now)
-        Connection.objects.filter(is_old, pk__in=used).update(last_used_at=now)
+        note_uses(ApiToken.objects.filter(pk__in=tokens), now=now)
+        note_uses(Connection.objects.filter(pk__in=used), now=now)
     except (DatabaseError, InterfaceError):
         _log.warning("the last use of some connections was not noted", count=len(used))

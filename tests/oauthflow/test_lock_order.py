@@ -24,6 +24,7 @@ from oauthflow.flows.keep_discovery import approve_issuer_change
 from oauthflow.flows.purge import purge_finished
 from oauthflow.flows.register_client import lock_registrations
 from oauthflow.flows.webhooks.configure import delete_webhook, stop_webhook
+from oauthflow.hot_path import uses
 from oauthflow.models import AuthorizationRequest, Webhook, WebhookDelivery
 from oauthflow.protocol.errors import InvalidRequestError
 from oauthflow.protocol.secret import Secret
@@ -258,3 +259,17 @@ def test_a_new_target_and_sign_ins_that_ran_out(world: World, alice: User, admin
     )
 
     assert not AuthorizationRequest.objects.filter(status="pending").exists()
+
+
+def test_uses_are_noted_of_what_nobody_else_is_writing(
+    world: World, connection: Connection, alice: User, bob: User, now: datetime
+) -> None:
+    other = world.connection(bob)
+
+    assert not at_once(
+        lambda: end_grants([connection], actor=alice, reason="left", now=now),
+        lambda: uses._note([connection.pk, other.pk]),
+        holding=WRITES_CONNECTION,
+    )
+
+    assert list(Connection.objects.filter(last_used_at__isnull=False)) == [other]
