@@ -13,10 +13,11 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from django.conf import settings
+from django.utils import timezone
 
 from .models import KeyFingerprint
 
@@ -24,6 +25,8 @@ NO_KEY: Final = ""
 _MAC_BYTES: Final = 32
 _SIGNING_BYTES: Final = 16
 _OLDEST_FIRST: Final = ("registered_at", "fingerprint")
+RELEASED_KEPT: Final = timedelta(minutes=30)
+"""For longer than answers stay in the spools of other machines, which no rotation sees but their own."""
 
 
 class KeyInUseError(Exception):
@@ -94,8 +97,8 @@ def release_keys(*, still_used: Sequence[str], unreadable: int, now: datetime) -
 
 
 def forget_released_keys(removed: Sequence[str]) -> None:
-    """Drop those of these keys that nothing needed at the last rotation."""
-    KeyFingerprint.objects.filter(pk__in=removed, released_at__isnull=False).delete()
+    """Drop those of these keys that nothing has needed for a while: until then each machine looks for itself."""
+    KeyFingerprint.objects.filter(pk__in=removed, released_at__lt=timezone.now() - RELEASED_KEPT).delete()
 
 
 def give_up_key(fingerprint: str) -> bool:

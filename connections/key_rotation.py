@@ -100,10 +100,11 @@ def misplaced(*, shown: Shown = in_silence) -> Iterator[str]:
 
 
 def ensure_keys_suffice() -> None:
-    """Refuse to go on where a key was removed that stored values need; forget removed keys that a rotation released.
+    """Refuse to go on where a key was removed that stored values need; forget removed keys released some time ago.
 
-    All values are looked at, but only where a registered key is not listed. One that no value needs and no rotation
-    released does not stop the start, but stays registered: another host may be about to seal with it.
+    All values are looked at, those of this host's spool too, but only where a registered key is not listed. One that
+    no value needs and no rotation released does not stop the start, but stays registered: another host may be about
+    to seal with it.
 
     Raises:
         KeyInUseError: Values need a key that is not listed. Nothing is changed.

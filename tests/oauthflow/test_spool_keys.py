@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet, MultiFernet
 from django.contrib.auth.models import User
+from django.utils import timezone
 from encrypted_model_fields import fields as encrypted
 from pytest_django import Settings
 
-from connections.key_fingerprints import KeyInUseError, fingerprint_of
+from connections.key_fingerprints import RELEASED_KEPT, KeyInUseError, fingerprint_of
 from connections.key_rotation import ensure_keys_suffice, misplaced, rotate_keys, survey
-from connections.models import Connection, TokenSet
+from connections.models import Connection, KeyFingerprint, TokenSet
 from connections.renewals import Renewal, read_renewal
 from connections.sealed_stores import Change
 from oauthflow.flows.refresh import owners, refresh_connection, spool
@@ -92,6 +93,38 @@ def test_a_key_that_only_a_spooled_answer_needs_cannot_be_removed(
     rotate_keys(now=now)
     use_keys(NEW)
     ensure_keys_suffice()
+
+
+@fault("F20")
+def test_nor_where_another_machine_has_begun_without_it_before(
+    before: dict[str, object], use_keys: UseKeys, tmp_path: Path, settings: Settings
+) -> None:
+    settings.DATA_DIR = tmp_path / "elsewhere"
+    settings.DATA_DIR.mkdir()
+    use_keys(NEW, OLD)
+    rotate_keys(now=timezone.now())
+    use_keys(NEW)
+    ensure_keys_suffice()
+
+    settings.DATA_DIR = tmp_path
+    with pytest.raises(KeyInUseError, match=fingerprint_of(OLD)):
+        ensure_keys_suffice()
+
+
+def test_a_removed_key_is_remembered_for_longer_than_answers_stay_in_a_spool(
+    use_keys: UseKeys, transactional_db: None
+) -> None:
+    ensure_keys_suffice()
+    use_keys(NEW, OLD)
+    rotate_keys(now=timezone.now())
+    use_keys(NEW)
+    ensure_keys_suffice()
+    assert KeyFingerprint.objects.count() == 2
+    assert RELEASED_KEPT.total_seconds() > spool.KEPT_SECONDS
+
+    KeyFingerprint.objects.exclude(released_at=None).update(released_at=timezone.now() - RELEASED_KEPT)
+    ensure_keys_suffice()
+    assert KeyFingerprint.objects.get().fingerprint == fingerprint_of(NEW)
 
 
 def test_an_answer_that_was_changed_or_removed_meanwhile_is_left_alone(
