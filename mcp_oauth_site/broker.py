@@ -63,8 +63,10 @@ def prepare_embedded_broker(settings: dict[str, Any]) -> None:
 
 
 def _redis(url: str) -> dict[str, Any]:
+    if url.startswith("unix://"):  # the cache's client calls the number of the database otherwise
+        url = url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
     return {
-        "broker_url": f"redis+socket://{url.removeprefix('unix://')}" if url.startswith("unix://") else url,
+        "broker_url": url,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         # With the defaults, the tasks of a killed worker come back after an hour.

@@ -38,6 +38,12 @@ _NOTICED_SOON: Final = {
 FROZEN_SECONDS: Final = 20
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,200}")
 _LEAST_DIFFERENT_CHARACTERS: Final = 12
+# What the broker's client and the cache's both understand; anything else ends in the errors of one of them.
+_REDIS_OPTIONS: Final = {
+    "redis": frozenset[str](),
+    "rediss": frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
+    "unix": frozenset({"db"}),
+}
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _ASSERTION_SOURCE = re.compile(r"(file:/[^\0\r\n]+|env:[A-Za-z_][A-Za-z0-9_]*)=(https?://[^?]+)")
@@ -145,7 +151,7 @@ class Environment:
     def https_url(self, name: str, *, default: str) -> str:
         """Return an address with a path; http is accepted in the default only."""
         text = self.text(name)
-        parts = urlsplit(text)
+        parts = parts_of(name, text)
         if text and (parts.scheme != "https" or not parts.hostname or parts.path in {"", "/"} or parts.fragment):
             raise ImproperlyConfigured(f"{name} must be an https address with a path.")
         return text or default
@@ -171,7 +177,8 @@ class Environment:
             return sqlite_database(sqlite_file)
         scheme = text.partition(":")[0].lower()
         if scheme == "sqlite":
-            return sqlite_database(Path(unquote(urlsplit(text).path).removeprefix("/") or str(sqlite_file)).resolve())
+            path = unquote(parts_of(name, text).path).removeprefix("/")
+            return sqlite_database(Path(path or str(sqlite_file)).resolve())
         if scheme in {"postgresql", "postgres"}:
             return _postgresql_database(name, text)
         raise ImproperlyConfigured(f"{name} must begin with sqlite:/// or postgresql://.")
@@ -179,9 +186,22 @@ class Environment:
     def redis_url(self, name: str) -> str:
         """Return a redis address or an empty text."""
         text = self.text(name)
-        if text and urlsplit(text).scheme not in {"redis", "rediss", "unix"}:
+        parts = parts_of(name, text)
+        if text and parts.scheme not in _REDIS_OPTIONS:
             raise ImproperlyConfigured(f"{name} must begin with redis://, rediss:// or unix://.")
+        if text and not _is_redis(parts):
+            raise ImproperlyConfigured(
+                f"{name} must be like redis://:password@host:6379/0 or unix:///run/redis.sock, with known options."
+            )
         return text
+
+
+def parts_of(name: str, text: str) -> SplitResult:
+    """Take an address apart; one whose host or port cannot be read stops the start."""
+    try:
+        return _split(text)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} cannot be used: {error}.") from None
 
 
 def canonical_origin(text: str) -> str:
@@ -190,17 +210,16 @@ def canonical_origin(text: str) -> str:
     Raises:
         ValueError: Anything else is in there. The message does not repeat the text.
     """
-    parts = urlsplit(text.removesuffix("/"))
+    parts = _split(text.removesuffix("/"))
     if parts.scheme not in {"http", "https"}:
         raise ValueError("it must begin with https:// or http://")
     if parts.username is not None or parts.path or parts.query or parts.fragment:
         raise ValueError("it must hold nothing but scheme, host and port")
-    host = (parts.netloc.rpartition(":")[0] if _port_of(parts) is not None else parts.netloc).lower()
+    host = (parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc).lower()
     if not _HOST.fullmatch(host):
         raise ValueError("the host is not readable")
-    port = _port_of(parts)
     default = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{port}" if port not in {None, default} else "")
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
 
 
 def is_loopback(host: str) -> bool:
@@ -224,14 +243,10 @@ def sqlite_database(path: Path) -> dict[str, Any]:
 
 
 def _postgresql_database(name: str, text: str) -> dict[str, Any]:
-    parts = urlsplit(text)
+    parts = parts_of(name, text)
     query = dict(parse_qsl(parts.query))
     unknown = query.keys() - _POSTGRES_OPTIONS - {"host", "port", "user", "password"}
     database = unquote(parts.path.removeprefix("/"))
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} has an unreadable port.") from error
     if not database or "/" in database or unknown:
         raise ImproperlyConfigured(
             f"{name} must be like postgresql://user:password@host:5432/name, with known options."
@@ -242,7 +257,7 @@ def _postgresql_database(name: str, text: str) -> dict[str, Any]:
         "USER": unquote(parts.username or "") or query.get("user", ""),
         "PASSWORD": unquote(parts.password or "") or query.get("password", ""),
         "HOST": unquote(parts.hostname or "") or query.get("host", ""),
-        "PORT": str(port or query.get("port", "")),
+        "PORT": str(parts.port or query.get("port", "")),
         "ATOMIC_REQUESTS": False,
         # Each request under ASGI has a thread of its own, so persistent connections would leak: the pool instead.
         "CONN_MAX_AGE": 0,
@@ -259,8 +274,24 @@ def _postgresql_database(name: str, text: str) -> dict[str, Any]:
     }
 
 
-def _port_of(parts: SplitResult) -> int | None:
-    return parts.port
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        if parts.port != 0:  # raises where it is no number of a port
+            return parts
+    except ValueError:  # whose message may repeat the text
+        pass
+    raise ValueError("the host or the port is not readable")
+
+
+def _is_redis(parts: SplitResult) -> bool:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.fragment or not options.keys() <= _REDIS_OPTIONS[parts.scheme]:
+        return False
+    place = parts.path.removeprefix("/")
+    if parts.scheme == "unix":
+        return bool(place) and not parts.hostname and options.get("db", "0").isdecimal()
+    return not place or place.isdecimal()
 
 
 def _is_network(text: str) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from email.utils import parseaddr
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .env import is_loopback
+from .env import is_loopback, parts_of
 
 _BACKENDS: Final = "django.core.mail.backends"
 _PORTS: Final = {"smtp": 587, "smtps": 465}
@@ -37,7 +37,7 @@ def mail_settings(text: str, *, public_host: str) -> dict[str, Any]:
             "EMAIL_ENABLED": bool(text),
             "DEFAULT_FROM_EMAIL": _sender(parts, public_host),
         }
-    host, port = parts.hostname or "", _port(parts)
+    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     starttls = parts.scheme == "smtp" and _options(parts).get("starttls", "" if is_loopback(host) else "on") == "on"
     if parts.password and not (starttls or parts.scheme == "smtps" or is_loopback(host)):
         raise ImproperlyConfigured("EMAIL_URL would send its password in the clear.")
@@ -56,19 +56,12 @@ def mail_settings(text: str, *, public_host: str) -> dict[str, Any]:
 
 
 def _split(text: str) -> SplitResult:
-    parts = urlsplit(text)
+    parts = parts_of("EMAIL_URL", text)
     if text and parts.scheme not in {*_PORTS, "console"}:
         raise ImproperlyConfigured("EMAIL_URL must begin with smtp://, smtps:// or console:.")
     if parts.scheme in _PORTS and (not parts.hostname or parts.path not in {"", "/"} or parts.fragment):
         raise ImproperlyConfigured("EMAIL_URL must be like smtp://user:password@host:587.")
     return parts
-
-
-def _port(parts: SplitResult) -> int:
-    try:
-        return parts.port or _PORTS[parts.scheme]
-    except ValueError as error:
-        raise ImproperlyConfigured("EMAIL_URL has an unreadable port.") from error
 
 
 def _options(parts: SplitResult) -> dict[str, str]:

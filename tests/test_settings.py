@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from mcp_oauth_site.env import Environment
 from mcp_oauth_site.keys import KEYS_FILE, load_keys, new_keys, prepare_data_dir
+from mcp_oauth_site.mail_settings import mail_settings
+from mcp_oauth_site.observability.span_settings import spans_endpoint
 
 ROOT = Path(__file__).parent.parent
 ZEROS = base64.urlsafe_b64encode(bytes(32)).decode()
@@ -192,6 +195,53 @@ def test_a_postgresql_socket_folder_is_given_as_host(tmp_path: Path) -> None:
 def test_an_unreadable_database_address_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match="^DATABASE_URL "):
         Environment({"DATABASE_URL": address}).database("DATABASE_URL", sqlite_file=tmp_path / "x")
+
+
+@pytest.mark.parametrize("rest", ["a.example:99999/x", "a.example:secret/x", "[::1/x", ":secret#1@a.example/x"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("DATABASE_URL", lambda known, name: known.database(name, sqlite_file=Path("x"))),
+        ("REDIS_URL", lambda known, name: known.redis_url(name)),
+        ("CLIENT_METADATA_URL", lambda known, name: known.https_url(name, default="")),
+        ("PUBLIC_URL", lambda known, name: known.origin(name, default="")),
+        ("CORS_ALLOWED_ORIGINS", lambda known, name: known.origins(name)),
+        ("EMAIL_URL", lambda known, name: mail_settings(known.text(name), public_host="a.example")),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", lambda known, name: spans_endpoint(known)),
+    ],
+)
+def test_an_address_without_a_readable_host_or_port_is_refused_in_a_sentence_that_does_not_repeat_it(
+    name: str, read: Callable[[Environment, str], object], rest: str
+) -> None:
+    scheme = {"DATABASE_URL": "postgresql", "REDIS_URL": "redis", "EMAIL_URL": "smtp"}.get(name, "https")
+    with pytest.raises(ImproperlyConfigured, match=f"^{name} ") as refused:
+        read(Environment({name: f"{scheme}://{rest}"}), name)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://a.example", "redis://a.example/x", "redis://a.example/0/1", "redis://a.example/0?socket_timeout=1",
+        "redis://a.example/0#x", "rediss://a.example?db=1", "unix://", "unix://run/redis.sock", "unix:///run/r?port=1",
+        "unix:///run/r?db=x",
+    ],
+)  # fmt: skip
+def test_an_unreadable_redis_address_is_refused(address: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="^REDIS_URL "):
+        Environment({"REDIS_URL": address}).redis_url("REDIS_URL")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "redis://a.example", "redis://:p%40ss@a.example:6380/3", "redis://u:p@[::1]:6379/0",
+        "rediss://a.example/0?ssl_cert_reqs=required&ssl_ca_certs=/etc/ca.pem", "unix:///run/redis.sock?db=2",
+        "unix://:p@/run/redis.sock",
+    ],
+)  # fmt: skip
+def test_redis_addresses_are_handed_on_as_they_are(address: str) -> None:
+    assert Environment({"REDIS_URL": address}).redis_url("REDIS_URL") == address
 
 
 def test_sqlite_takes_the_write_lock_at_the_start_of_a_transaction(tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
 
-if TYPE_CHECKING:
-    from ..env import Environment
+from ..env import Environment, parts_of
 
 _NAME: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _NEEDED: Final = ("opentelemetry.sdk", "opentelemetry.exporter")
@@ -24,7 +22,7 @@ def spans_endpoint(environment: Environment) -> str:
     text = environment.text(_NAME)
     if not text:
         return ""
-    parts = urlsplit(text)
+    parts = parts_of(_NAME, text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
         raise ImproperlyConfigured(f"{_NAME} must be an http or https address without user and password.")
     if not all(find_spec(name) for name in _NEEDED):

@@ -120,6 +120,11 @@ def test_a_task_that_ends_after_its_connection_was_lost_ends_no_worker(
     assert [record.name for record in caplog.records if record.levelname == "CRITICAL"] == ["worker"]
 
 
+def test_the_number_of_a_database_behind_a_socket_reaches_the_broker_too(tmp_path: Path) -> None:
+    redis = broker_settings("unix:///run/redis.sock?db=2", sqlite_file=tmp_path / "unused")
+    assert redis["broker_url"] == "redis+socket:///run/redis.sock?virtual_host=2"
+
+
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_an_empty_queue_of_the_embedded_broker_is_looked_into_again_only_once_the_file_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
