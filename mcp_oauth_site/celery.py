@@ -69,6 +69,12 @@ def send_correlation(headers: dict[str, Any] | None = None, **kwargs: Any) -> No
         headers.setdefault(CORRELATION_HEADER, begun)
 
 
+@signals.beat_init.connect
+def send_no_correlation(**kwargs: Any) -> None:
+    """Let each task that beat wakes have an id of its own: beat's is that of its start, for as long as it runs."""
+    signals.before_task_publish.disconnect(send_correlation)
+
+
 @signals.task_prerun.connect
 def begin_task_correlation(task_id: str = "", task: Task[Any, Any] | None = None, **kwargs: Any) -> None:
     """Let the log lines and audit records of one task share the id of who asked for it, or its own."""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import signals
 from celery.signals import task_rejected, task_unknown
 from kombu import Connection
 from kombu.exceptions import ContentDisallowed
@@ -165,6 +166,15 @@ def test_a_task_goes_on_under_the_id_of_the_request_that_asked_for_it() -> None:
     Task.request = {}
     begin_task_correlation(task_id="12345678-task", task=Task())
     assert correlation_id() == "12345678-task"
+
+
+def test_each_task_that_beat_wakes_has_an_id_of_its_own(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(lambda: signals.before_task_publish.connect(send_correlation))
+    begin_correlation("the-start-of-beat")
+    signals.beat_init.send(sender=None)
+    headers: dict[str, Any] = {}
+    signals.before_task_publish.send(sender="a.task", headers=headers)
+    assert headers == {}
 
 
 def test_a_header_that_is_no_plain_id_is_replaced() -> None:
