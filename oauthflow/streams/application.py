@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import structlog
 
+from audit.correlation import begin_correlation
+
 from .frames import HEARTBEAT
 from .places import Places
 from .reader import EventReader
@@ -75,6 +77,7 @@ class EventStreams:
     async def _serve(self, ticket: Ticket, start: Any, receive: Receive, send: Send) -> None:
         reader = self._reader = self._reader or EventReader()
         stream = await reader.join(ticket)
+        begin_correlation(ticket.correlation_id)  # Django's ended with its answer; the reader is everybody's
         gone = asyncio.create_task(_disconnected(receive))
         try:
             await send(start)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from rest_framework.request import Request
 
+from audit.correlation import correlation_id
 from connections.authentication import AccessTokenGrant
 from connections.models import ApiToken
 
@@ -36,6 +37,7 @@ class Ticket:
         session_hash: Changes with the password, and ends the session.
         frames: Gives the bytes of the stream, as long as it is open.
         is_good: Whether the access token that opened it may still be used; None where something else did.
+        correlation_id: Of the request that opened it.
     """
 
     user_id: int
@@ -45,6 +47,7 @@ class Ticket:
     connection_id: UUID | None
     frames: Callable[[Stream], AsyncGenerator[bytes, None]]
     is_good: Callable[[], bool] | None = None
+    correlation_id: str = ""
 
 
 class Opening:
@@ -78,6 +81,7 @@ class Opening:
             connection_id=connection_id,
             frames=frames,
             is_good=request.auth.is_good if isinstance(request.auth, AccessTokenGrant) else None,
+            correlation_id=correlation_id(),
         )
 
     def close(self) -> None:

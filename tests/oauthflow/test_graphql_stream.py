@@ -102,6 +102,7 @@ async def test_somebody_elses_connection_is_not_found_and_the_stream_is_complete
             heard = await subscribe(here, ON_EVENT, headers=headers, id=id_)
             await heard.until(is_complete)
             (error,) = heard.events[0]["errors"]
+            assert error["extensions"]["correlationId"] == heard.headers["x-request-id"]
             said.append((error["extensions"]["code"], error["message"]))
         assert said == [("not_found", "There is nothing here, or nothing of yours.")] * 3
         await heard.hang_up()
