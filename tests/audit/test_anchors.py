@@ -152,6 +152,26 @@ def test_verifying_compares_with_this_hosts_file_and_with_others(head_file: Path
 
 
 @pytest.mark.django_db
+def test_a_file_without_an_end_to_compare_with_is_not_said_to_agree(head_file: Path, tmp_path: Path) -> None:
+    _write(5)
+    anchor_head()
+    wrong = tmp_path / "another.log"
+    wrong.write_text("something else\n")
+    with pytest.raises(CommandError, match=r"another\.log holds no end of the audit record to compare with"):
+        call_command("audit_verify", "--anchors", str(wrong))
+
+
+@pytest.mark.django_db
+def test_ends_before_the_record_after_which_verifying_goes_on_are_not_counted(head_file: Path) -> None:
+    for _ in range(2):
+        _write(3)
+        anchor_head()
+    output = io.StringIO()
+    call_command("audit_verify", after=4, stdout=output)
+    assert output.getvalue() == "The chain holds: 2 records, the last is 6.\n1 ends that were noted outside agree.\n"
+
+
+@pytest.mark.django_db
 def test_records_that_are_added_during_verification_are_no_cut(head_file: Path) -> None:
     _write(3)
     span = whole_chain()

@@ -54,7 +54,8 @@ class Command(BaseCommand):
         if erased := AuditErasure.objects.count():
             self.stdout.write(f"In {erased} records personal words were erased.")
         if anchors:
-            self.stdout.write(f"{len(anchors)} ends that were noted outside agree.")
+            compared = sum(sequence > span.after for sequence in anchors)
+            self.stdout.write(f"{compared} ends that were noted outside agree.")
 
 
 class _Seen:
@@ -79,6 +80,9 @@ def _span(after: int | None) -> Span:
 def _anchors(files: list[Path]) -> Anchors:
     ours = head_file()
     try:
+        for file in files:
+            if not read_anchors([file]):
+                raise CommandError(f"{file} holds no end of the audit record to compare with.")
         return read_anchors([*([ours] if ours is not None and ours.exists() else []), *files])
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be read: {error.strerror}.") from error
