@@ -21,7 +21,7 @@ from connections.recordset import as_json, recordset
 
 from .event_wake import announce
 from .models import Event, EventType
-from .protocol.codes import SENTENCES, Code
+from .protocol.codes import REASONS, SENTENCES, Code
 from .signals import SIGNALS
 
 _OF_CONNECTION: Final[Mapping[str, EventType]] = {
@@ -138,12 +138,12 @@ def _rows_of(entry: Appended, *, now: datetime) -> Iterator[Row]:
 def _row(event_type: EventType, connection_id: str, *, server: str, code: str, now: datetime) -> Row:
     # What people gave as their reason is theirs; it may hold anything.
     known = Code(code) if code in SENTENCES else None
-    explained = known is not None and event_type in _EXPLAINED_BY_CODE
+    why = SENTENCES[known].message if known else REASONS.get(code)
     return {
         "event_type": event_type.value,
         "connection_id": connection_id,
         "server": server,
-        "message": SENTENCES[known].message if known and explained else _MESSAGES[event_type],
+        "message": (event_type in _EXPLAINED_BY_CODE and why) or _MESSAGES[event_type],
         "code": known.value if known else "",
         "requires_user_action": event_type in _NEEDS_A_PERSON,
         "request_id": None,

@@ -21,7 +21,7 @@ from oauthflow import signals
 from oauthflow.events import emit
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.models import Event, EventType
-from oauthflow.protocol.codes import SENTENCES, Code
+from oauthflow.protocol.codes import REASONS, SENTENCES, Code
 from oauthflow.tasks import purge_finished_requests
 from tests.fakes.world import World
 
@@ -53,6 +53,13 @@ def test_an_event_says_why_in_our_sentence_and_repeats_nobodys_words(world: Worl
     assert (ended.code, ended.message) == (Code.INVALID_GRANT, SENTENCES[Code.INVALID_GRANT].message)
     assert revoked.code == ""
     assert "password123" not in str(Event.objects.values())
+
+
+@pytest.mark.parametrize("reason", ["identity_required", "refresh_outcome_lost", "no_refresh_token"])
+def test_an_event_says_why_too_where_the_reason_is_none_of_the_codes(world: World, alice: User, reason: str) -> None:
+    require_reauthorization(world.connection(alice), reason=reason)
+    event = Event.objects.get()
+    assert (event.event_type, event.message, event.code) == (EventType.REAUTHORIZATION_REQUIRED, REASONS[reason], "")
 
 
 def test_the_wait_for_a_person_names_its_request_and_no_state(world: World, alice: User, now: datetime) -> None:
