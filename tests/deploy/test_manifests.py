@@ -20,6 +20,7 @@ from django.urls import resolve
 from mcp_oauth_site.env import Environment
 from mcp_oauth_site.keys import load_keys
 from mcp_oauth_site.management.commands.up import WORKER_STOP_SECONDS
+from mcp_oauth_site.startup import first_administrator_link
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -190,6 +191,12 @@ def test_compose_runs_every_role_without_rights_and_with_secrets_from_files() ->
     assert all("file" in secret for secret in compose["secrets"].values())
     used = {name for service in compose["services"].values() for name in service["secrets"]}
     assert used == compose["secrets"].keys()
+
+
+@pytest.mark.django_db
+def test_what_compose_says_to_look_for_in_the_log_stands_in_the_line_of_the_link() -> None:
+    (wanted,) = re.findall(r"logs web \| grep (\S+)", (DEPLOY / "compose.yaml").read_text())
+    assert wanted in first_administrator_link()
 
 
 def test_the_container_runs_as_nobody_in_particular_and_installs_what_was_locked() -> None:
