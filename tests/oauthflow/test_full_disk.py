@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from pytest_django import Settings
 
 from connections.models import Connection, TokenSet
-from oauthflow.flows.refresh import owners, refresh_connection, spool
+from oauthflow.flows.refresh import batch, owners, refresh_connection, spool
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.protocol.errors import TransportError
 from tests.fakes.world import World
@@ -74,3 +74,16 @@ def test_an_answer_has_its_room_although_the_disk_fills_while_it_is_on_its_way(
     kept = spool.answer_for(TokenSet.objects.get().pk, newer_than=1, search=False)
     assert kept is not None
     assert spool.opens(kept)
+
+
+def test_each_answer_of_a_run_has_its_room_although_they_come_one_by_one(
+    disk: Path, world: World, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        world.connect(User.objects.create_user(f"user{number}"), now=now)
+    world.authorization_server.before_token_answer = lambda: fill(disk)
+    monkeypatch.setattr(batch._Run, "_at_hand", lambda run: list(filter(None, [run._sender.next(seconds=0.0)])))
+
+    refresh_due(now=now + timedelta(hours=1))
+    kept = {one.id for path in spool.files() for one in spool.readable(path) if spool.opens(one)}
+    assert len(kept) == len(world.authorization_server.refresh_requests) >= 18  # two of 20 may wait for the next claim

@@ -37,7 +37,7 @@ from .keep import keep_or_give_back, persistently, spool
 from .pace import pace
 from .queues import Queues
 from .replay import replay_spool
-from .spool import Reservation, SpoolError
+from .spool import Reservation
 
 Result = TypeVar("Result")
 
@@ -89,13 +89,13 @@ class _Run:
         self._under_way: dict[Hashable, Attempt] = {}
         self._unstored: list[tuple[Attempt, TokenResponse, Renewal]] = []
         self._store_until = 0.0
-        self._reserved: list[Reservation] = []
+        self._room: Reservation | None = None
         self._servers: dict[UUID, McpServer] = {}
         self._registrations: dict[UUID, ClientRegistration] = {}
 
     def close(self) -> None:
-        for reservation in self._reserved:
-            reservation.close()
+        if self._room is not None:
+            self._room.close()
 
     def through(self, go_on: Callable[[], bool]) -> None:
         """Claim, send and keep until nothing waits and nothing is under way; whatever happens, keep what comes."""
@@ -148,7 +148,8 @@ class _Run:
     def _leased(self, attempts: Sequence[Attempt]) -> Claimed:
         if not attempts:
             return Claimed(set(), set())
-        self._reserved.append(Reservation(answers=len(attempts)))
+        self._room = self._room or Reservation()
+        self._room.fit(answers=len(self._under_way) + len(attempts))
         started, owner = time.monotonic(), owners.new_owner()
         claims = []
         for attempt in attempts:
@@ -218,12 +219,8 @@ class _Run:
         self._queues.done(attempt.token_set.id for attempt, _, _ in failed)
 
     def _put_on_disk(self, renewals: Sequence[Renewal]) -> None:
-        try:
-            reservation = self._reserved.pop() if self._reserved else Reservation()
-        except SpoolError:
-            return  # the database is next
-        with closing(reservation):
-            spool(renewals, reservation=reservation)
+        if self._room is not None:
+            spool(renewals, put=self._room.keep_apart)
 
     def _store(self) -> None:
         """Write what is on the disk to the rows; try again for two minutes, then leave it to the spool."""

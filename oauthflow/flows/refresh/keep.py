@@ -18,7 +18,7 @@ from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
 from oauthflow.protocol.token_endpoint import TokenResponse
 
 from .attempt import Attempt
-from .spool import Reservation, forget
+from .spool import Reservation, SpoolError, forget
 
 Result = TypeVar("Result")
 
@@ -36,7 +36,7 @@ def keep_safe(attempt: Attempt, tokens: TokenResponse, *, reservation: Reservati
         trigger=attempt.trigger,
         now=attempt.now,
     )
-    spool([renewal], reservation=reservation)
+    spool([renewal], put=reservation.keep)
     return renewal
 
 
@@ -51,11 +51,11 @@ def keep_stored(attempt: Attempt, renewal: Renewal, tokens: TokenResponse) -> No
         keep_or_give_back(attempt, renewal, tokens)
 
 
-def spool(renewals: Sequence[Renewal], *, reservation: Reservation) -> None:
+def spool(renewals: Sequence[Renewal], *, put: Callable[[Sequence[Renewal]], None]) -> None:
     """Put answers on the disk; where that fails after all, the database is the only place left, so go on."""
     try:
-        reservation.keep(renewals)
-    except OSError as error:
+        put(renewals)
+    except (OSError, SpoolError) as error:
         _log.error("refresh.spool_failed", exception=type(error).__name__, count=len(renewals))
 
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -26,6 +26,7 @@ from oauthflow.protocol.errors import TransportError
 KEPT_SECONDS: Final = 15 * 60
 _LARGEST_ANSWER_BYTES: Final = 96 * 1024
 _USUAL_ANSWER_BYTES: Final = 8 * 1024
+_BLOCK_BYTES: Final = 4096
 _RESERVED: Final = ".reserved"
 _ANSWER: Final = ".answer"
 _BATCH: Final = "batch"
@@ -38,26 +39,33 @@ class SpoolError(TransportError):
 
 
 class Reservation:
-    """A file with room for answers. Keep them once; `close` always."""
+    """A file with room for answers. Keep them once, or some at a time apart; `close` always."""
 
-    def __init__(self, *, answers: int = 1) -> None:
-        """Take the space.
+    def __init__(self, *, room: int = _LARGEST_ANSWER_BYTES) -> None:
+        """Take the space, in bytes.
 
         Raises:
             SpoolError: There is none, or the folder cannot be written.
         """
-        room = max(_LARGEST_ANSWER_BYTES, answers * _USUAL_ANSWER_BYTES)
         try:
             self._path = folder() / f"{secrets.token_hex(12)}{_RESERVED}"
             self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except OSError as error:
             raise SpoolError(f"the spool cannot be written: {error.strerror}") from None
-        self._is_open = True
+        self._is_open, self._room = True, 0
         try:
-            os.posix_fallocate(self._file, 0, room)
-        except OSError as error:
+            self._take(room)
+        except SpoolError:
             self.close()
-            raise SpoolError(f"the spool has no room: {error.strerror}") from None
+            raise
+
+    def fit(self, *, answers: int) -> None:
+        """Have room for so many answers, one of them of the largest; it never has less than before.
+
+        Raises:
+            SpoolError: There is none.
+        """
+        self._take(_LARGEST_ANSWER_BYTES + (answers - 1) * _USUAL_ANSWER_BYTES)
 
     def keep(self, renewals: Sequence[Renewal]) -> None:
         """Put answers on the disk.
@@ -65,7 +73,7 @@ class Reservation:
         Raises:
             OSError: They are not there.
         """
-        lines = "".join(f"{renewal.as_line()}\n" for renewal in renewals).encode()
+        lines = _lines(renewals)
         if os.pwrite(self._file, lines, 0) < len(lines):  # beyond the room that was taken, on a disk that is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.ftruncate(self._file, len(lines))
@@ -75,11 +83,43 @@ class Reservation:
         self._shut()
         _sync_folder()
 
+    def keep_apart(self, renewals: Sequence[Renewal]) -> None:
+        """Put some of the answers on the disk in a file of their own, so that the others still have their room here.
+
+        Where the disk is full by now, that file gets what these do not need here any more.
+
+        Raises:
+            SpoolError: There is no room for it.
+            OSError: They are not there.
+        """
+        needed = -(-len(_lines(renewals)) // _BLOCK_BYTES) * _BLOCK_BYTES
+        try:
+            own = Reservation(room=needed)
+        except SpoolError:
+            self._give_back(needed)
+            own = Reservation(room=needed)
+        with closing(own):
+            own.keep(renewals)
+
     def close(self) -> None:
         """Give the space back, where nothing was kept."""
         if self._is_open:
             self._shut()
             self._path.unlink(missing_ok=True)
+
+    def _take(self, room: int) -> None:
+        if room <= self._room:
+            return
+        try:
+            os.posix_fallocate(self._file, 0, room)
+        except OSError as error:
+            os.ftruncate(self._file, self._room)
+            raise SpoolError(f"the spool has no room: {error.strerror}") from None
+        self._room = room
+
+    def _give_back(self, size: int) -> None:
+        self._room = max(0, self._room - size)
+        os.ftruncate(self._file, self._room)
 
     def _shut(self) -> None:
         self._is_open = False
@@ -240,6 +280,10 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         os.close(opened)
+
+
+def _lines(renewals: Sequence[Renewal]) -> bytes:
+    return "".join(f"{renewal.as_line()}\n" for renewal in renewals).encode()
 
 
 def _batch_name() -> str:
