@@ -155,7 +155,7 @@ def store_grant(
         before = TokenSet.objects.select_for_update(no_key=True).filter(connection=connection).first()
         kept = before or TokenSet(connection=connection, generation=0)
         kept.generation += 1
-        kept.grant_type = terms.grant_type
+        kept.grant_type, kept.wanted_token_type = terms.grant_type, ""
         _put(tokens, into=kept, now=now)
         kept.issuer, kept.client_id, kept.auth_method = terms.issuer, terms.client_id, terms.auth_method
         kept.token_endpoint, kept.revocation_endpoint = terms.token_endpoint, terms.revocation_endpoint
@@ -231,14 +231,14 @@ def keep_subject_token(connection: Connection, token: Secret, *, kind: str) -> N
 
 
 def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str, now: datetime) -> None:
-    """Write down under which terms a grant without a person is asked for; the refresh then asks. Tokens stay.
+    """Write down under which terms a grant without a person is asked for; the refresh then asks. Tokens stay as is.
 
     A row without tokens is of generation 0 and over already. Where a new target had stopped the connection, connecting
     it anew is what was waited for, as signing in is elsewhere.
     """
     kept = {
         "grant_type": terms.grant_type,
-        "token_type": token_type,
+        "wanted_token_type": token_type,
         "issuer": terms.issuer,
         "token_endpoint": terms.token_endpoint,
         "revocation_endpoint": terms.revocation_endpoint,
@@ -257,7 +257,8 @@ def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str,
         # What another issuer or another grant gave is of no use under these terms, and must not be sent there.
         mine.exclude(issuer=terms.issuer, grant_type=terms.grant_type).delete()
         TokenSet.objects.get_or_create(
-            connection=connection, defaults={"generation": 0, "obtained_at": now, "expires_at": now, **kept}
+            connection=connection,
+            defaults={"generation": 0, "token_type": token_type, "obtained_at": now, "expires_at": now, **kept},
         )
         mine.update(**kept)
         Connection.objects.filter(pk=connection.pk).update(

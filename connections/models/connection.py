@@ -180,6 +180,13 @@ class TokenSet(QuickRows):
     access_token_sealed = SealedTextField(bound_to=("connection_id", "generation"))
     refresh_token_sealed = SealedTextField(bound_to=("connection_id", "generation"))
     token_type = models.CharField(max_length=20, default="Bearer")
+    wanted_token_type = models.CharField(
+        max_length=20,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What a grant without a person asks for, whatever the stored token is; empty: the same again.",
+    )
     scope = models.CharField(max_length=1000, blank=True)
     obtained_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True, help_text="Empty: no lifetime was given.")
@@ -226,6 +233,11 @@ class TokenSet(QuickRows):
     def is_unattended(self) -> bool:
         """Whether they came, and come again, without a person."""
         return GrantType(self.grant_type).is_unattended
+
+    @property
+    def asked_token_type(self) -> str:
+        """Of which type the next token is to be."""
+        return self.wanted_token_type or self.token_type
 
     @property
     def is_renewable(self) -> bool:

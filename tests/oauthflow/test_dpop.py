@@ -18,6 +18,7 @@ from oauthflow.egress import proofs
 from oauthflow.egress.bound_token import BoundToken, ProvingTransport
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
+from oauthflow.flows.connect_unattended import connect_unattended
 from oauthflow.flows.refresh import refresh_connection
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.flows.request_headers import prepare_request
@@ -201,6 +202,36 @@ def test_client_credentials_are_bound_too(bound: World, alice: User, now: dateti
     assert usable_access_token(connection, now=now).token_type == "DPoP"
     assert len(bound.authorization_server.unattended_requests) == 1
     assert [proof.claims.get("nonce") for proof in bound.authorization_server.proofs] == [None, "nonce-1"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("Bearer", "DPoP"), ("DPoP", "Bearer")])
+def test_a_token_of_a_grant_without_a_person_keeps_its_scheme_until_there_is_one_of_the_new_type(
+    bound: World, alice: User, now: datetime, before: str, after: str
+) -> None:
+    choice = {"Bearer": "never", "DPoP": "always"}
+    bound.authorization_server.grant_types = ["client_credentials"]
+    bound.authorization_server.binds_tokens = before == "DPoP"
+    secret = Secret("s")
+    server = bound.server(
+        grant_type="client_credentials", client_id="robot", client_secret_sealed=secret,
+        dpop_bound_access_tokens=choice[before],
+    )  # fmt: skip
+    connection = bound.connection(alice)
+    given = usable_access_token(connection, now=now)
+    assert given.token_type == before
+
+    McpServer.objects.filter(pk=server.pk).update(dpop_bound_access_tokens=choice[after])
+    bound.authorization_server.unattended_answer = Answer(503)
+    connection = Connection.objects.get(pk=connection.pk)
+    with pytest.raises(ServerUnavailableError):
+        connect_unattended(connection, actor=alice, now=now)
+    still = usable_access_token(connection, now=now)
+    assert (still.token_type, still.access_token) == (before, given.access_token)
+
+    bound.authorization_server.unattended_answer = None
+    bound.authorization_server.binds_tokens = after == "DPoP"
+    assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 1, "failed": 0}
+    assert usable_access_token(connection, now=now + timedelta(hours=1)).token_type == after
 
 
 def test_calls_to_the_server_carry_the_scheme_and_the_key(bound: World, alice: User, now: datetime) -> None:

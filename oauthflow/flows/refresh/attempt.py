@@ -83,7 +83,7 @@ def request_of(token_set: TokenSet, *, now: datetime) -> Request | None:
     """
     try:
         request = unattended_request(token_set, now=now) if token_set.is_unattended else _refresh(token_set, now=now)
-        return request and bound(request, token_set.connection, token_type=token_set.token_type)
+        return request and bound(request, token_set.connection, token_type=token_set.asked_token_type)
     except SecretUnreadableError:
         mark_unreadable(token_set.connection)
         raise
@@ -98,7 +98,7 @@ def read_answer(attempt: Attempt, response: Response) -> TokenResponse:
         requested_scope=token_set.scope or token_set.connection.requested_scopes,
         received_at=attempt.now,
         milliseconds=profile_of(server.profile).milliseconds,
-        dpop=binding(server, token_type=token_set.token_type),
+        dpop=binding(server, token_type=token_set.asked_token_type),
     )
 
 

@@ -256,4 +256,4 @@ def _with_identity(attempt: Attempt, *, http: Egress) -> Request:
     attempt.asks_issuer = True
     if not time.monotonic() < attempt.send_before():
         raise ResponseTimeoutError("the sign-in service took too long to vouch; nothing was sent to the server's own")
-    return bound(request, token_set.connection, token_type=token_set.token_type)
+    return bound(request, token_set.connection, token_type=token_set.asked_token_type)

@@ -1,0 +1,21 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("connections", "0010_end_of_refresh_tokens"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="tokenset",
+            name="wanted_token_type",
+            field=models.CharField(
+                blank=True,
+                db_default="",
+                default="",
+                help_text="What a grant without a person asks for, whatever the stored token is; empty: the same again.",
+                max_length=20,
+            ),
+        ),
+    ]
