@@ -66,8 +66,8 @@ def refresh_in_turn(
     for connection in due:
         if not go_on():
             break
-        if not TokenSet.objects.filter(connection=connection).awaiting_refresh(now=now).exists():
-            continue  # another run renewed it or put it off since the list was read
+        if not Connection.objects.due_for_refresh(now=now).filter(pk=connection.pk).exists():
+            continue  # since the list was read another run renewed it or put it off, or its owner was deactivated
         try:
             refresh_connection(connection, now=now, trigger="schedule")
             outcome["refreshed"] += 1

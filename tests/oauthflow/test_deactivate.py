@@ -18,7 +18,9 @@ from connections.services import shared_connection
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.deactivate import end_deactivated
-from oauthflow.flows.refresh_due import refresh_due
+from oauthflow.flows.refresh.batch import Outcome, refresh_many
+from oauthflow.flows.refresh.recovery import recover_abandoned
+from oauthflow.flows.refresh_due import refresh_due, refresh_in_turn
 from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.protocol.errors import AuthorizationRequiredError, StateError
 from tests.fakes.world import World
@@ -43,6 +45,30 @@ def test_from_that_moment_on_nothing_is_renewed_or_given_out(
         usable_access_token(Connection.objects.get(), now=now)
     assert caught.value.reason == "user_deactivated"
     assert refresh_due(now=now + timedelta(days=1)) == {"refreshed": 0, "failed": 0}
+    assert world.authorization_server.refresh_requests == []
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_run_that_has_begun_renews_nothing_more_of_theirs(
+    world: World, connection: Connection, alice: User, bob: User, now: datetime, in_turn: bool
+) -> None:
+    world.connect(bob, now=now)
+    due, listed = now + timedelta(days=1), Connection.objects.select_related("server")
+    rows = list(TokenSet.objects.values_list("pk", "issuer"))
+    assert len(listed) == 2  # read by now
+    deactivate(alice)
+
+    if in_turn:
+        assert refresh_in_turn(listed, now=due) == {"refreshed": 1, "failed": 0}
+    else:
+        assert refresh_many(rows, now=due) == Outcome(refreshed=1)
+    assert TokenSet.objects.get(generation=2).connection.user == bob
+
+
+def test_nobody_follows_a_dead_owner_for_them(world: World, connection: Connection, alice: User, now: datetime) -> None:
+    TokenSet.objects.update(lease_owner="0123456789abcdef-000000000000-0", lease_expires_at=timezone.now())
+    deactivate(alice)
+    assert recover_abandoned(now=now) == Outcome()
     assert world.authorization_server.refresh_requests == []
 
 

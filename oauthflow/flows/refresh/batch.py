@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
+from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError, connection
 
 from connections.leases import Claim, Claimed, claim_many, give_lease_back
@@ -45,7 +46,7 @@ _FLUSH_ROWS: Final = 200
 _FLUSH_SECONDS: Final = 0.02
 _IDLE_SECONDS: Final = 0.2
 _NOT_NEEDED: Final = ("access_token_sealed", "refresh_due_at", "lease_expires_at", "next_attempt_at")
-_NEEDED: Final = ("server", "status", "requested_scopes", "dpop_key_sealed")
+_NEEDED: Final = ("server", "user", "status", "requested_scopes", "dpop_key_sealed")
 _STORE_SECONDS: Final = 120.0
 _log: Final = structlog.get_logger(__name__)
 
@@ -309,9 +310,12 @@ class _Run:
 
 
 def _connections(ids: Iterable[UUID]) -> dict[UUID, Connection]:
-    """Those of them that are live. Of which status they are is no question to an index."""
+    """Those that are live, of nobody who was deactivated. Of which status they are is no question to an index."""
     found = Connection.objects.filter(pk__in=one_of(ids)).order_by().only(*_NEEDED)
-    return {one.pk: one for one in found if one.status in Connection.WORKING}
+    working = [one for one in found if one.status in Connection.WORKING]
+    people = {one.user_id for one in working if one.user_id is not None}
+    gone = set(User.objects.filter(pk__in=people, is_active=False).values_list("pk", flat=True)) if people else set()
+    return {one.pk: one for one in working if one.user_id not in gone}
 
 
 def _judged(attempt: Attempt, answer: Answer) -> TokenResponse:

@@ -24,7 +24,8 @@ def recover_abandoned(*, now: datetime, go_on: Callable[[], bool] = lambda: True
         return Outcome()
     dead = owners.dead_among(held)
     ended = Q(lease_expires_at__lte=Now()) | Q(lease_owner__in=dead)
-    left = leased.filter(ended, connection__status__in=Connection.WORKING)
+    live = leased.filter(connection__status__in=Connection.WORKING).exclude(connection__user__is_active=False)
+    left = live.filter(ended)
     if not left.exists():
         return Outcome()
     replay_spool()
