@@ -8,6 +8,7 @@ somebody could sign in to is not to spend a refresh token for an answer that is 
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import Callable
 from typing import Final, cast
@@ -25,6 +26,8 @@ Told = Callable[[Response | FlowError], None]
 _KEPT_SECONDS: Final = 15.0
 _COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
+_BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
+_LENGTHS: Final = re.compile(rb"^content-length[ \t]*:([\d, \t]+)\r?\n", re.IGNORECASE | re.MULTILINE)
 
 
 def token_origin(url: ParsedUrl, limits: Limits) -> Origin[Wire]:
@@ -59,7 +62,8 @@ class Wire(asyncio.Protocol):
             lenient_chunked_length=True,
             lenient_headers=True,
         )
-        self._received = 0
+        self._received, self._head = 0, bytearray()
+        self._is_head_whole = False
         self._transport.write(head_and_body)
 
     def abandon(self, reason: FlowError) -> None:
@@ -85,7 +89,7 @@ class Wire(asyncio.Protocol):
             return
         self._received += len(data)
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._with_whole_head(data))
         except httptools.HttpParserError:
             self._finish(MalformedResponseError("the response is not HTTP as we read it"))
         except httptools.HttpParserUpgrade:
@@ -104,6 +108,18 @@ class Wire(asyncio.Protocol):
             self._complete()
         else:
             self._finish(MalformedResponseError("the response ended too early"))
+
+    def _with_whole_head(self, data: bytes) -> bytes:
+        """Return what the parser may read by now: the first head at once, without what it would stumble over."""
+        if self._is_head_whole:
+            return data
+        seen = len(self._head)
+        self._head += data
+        blank = _BLANK_LINE.search(self._head, max(0, seen - 3))
+        if blank is None and b"HTTP/".startswith(self._head[:5]):
+            return b""
+        self._is_head_whole, end = True, blank.end() if blank else len(self._head)
+        return _with_one_length(bytes(self._head[:end])) + self._head[end:]
 
     # ---- what the parser calls
 
@@ -167,11 +183,40 @@ class Wire(asyncio.Protocol):
             told(outcome)
 
 
+def _with_one_length(head: bytes) -> bytes:
+    """RFC 9110 §8.6: a length that is said twice, and the same, is one; the parser takes no second one."""
+    said = {length.strip() for line in _LENGTHS.findall(head) for length in line.split(b",")}
+    if len(said) != 1:
+        return head
+    once = iter((b"Content-Length: %b\r\n" % said.pop(),))
+    return _LENGTHS.sub(lambda _: next(once, b""), head)
+
+
 def _unpacked(body: bytes, coding: str, *, most: int) -> bytes:
     """Undo a compression that nobody asked for, up to one byte too many. Any other word there says nothing."""
     if coding.lower() not in _COMPRESSED:
         return body
-    return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, most + 1)
+    try:
+        return _inflated(body, _ZLIB_OR_GZIP, most=most)
+    except zlib.error:
+        if coding.lower() != "deflate":
+            raise
+        return _inflated(body, -zlib.MAX_WBITS, most=most)  # what many servers mean by it
+
+
+def _inflated(body: bytes, bits: int, *, most: int) -> bytes:
+    """Read one member after the other; what stands behind a whole one and is none does not count."""
+    read = b""
+    while body and len(read) <= most:
+        member = zlib.decompressobj(bits)
+        try:
+            read += member.decompress(body, most + 1 - len(read))
+        except zlib.error:
+            if not read:
+                raise
+            break
+        body = member.unused_data
+    return read
 
 
 def _too_large(limits: Limits) -> MalformedResponseError:

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -139,7 +140,13 @@ def test_every_way_to_end_a_response_is_read_and_every_damage_is_seen(
 
 
 GRANTED = b'{"access_token": "a"}'
-PLAIN = b"Content-Length: %d\r\n\r\n%s" % (len(GRANTED), GRANTED)
+
+
+def length_and(body: bytes) -> bytes:
+    return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+PLAIN = length_and(GRANTED)
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GRANTED), GRANTED)
 PACKED, BOMB = gzip.compress(GRANTED), gzip.compress(b" " * 70_000)
 
@@ -155,9 +162,16 @@ PACKED, BOMB = gzip.compress(GRANTED), gzip.compress(b" " * 70_000)
         (b"Content-Encoding: \r\n" + PLAIN, GRANTED),
         (b"X-Folded: a\r\n b\r\n" + PLAIN, GRANTED),
         (b"X-Control: a\x01b\r\n" + PLAIN, GRANTED),
-        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (len(PACKED), PACKED), GRANTED),
-        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (len(BOMB), BOMB), None),
+        (b"Content-Encoding: gzip\r\n" + length_and(PACKED), GRANTED),
+        (b"Content-Encoding: gzip\r\n" + length_and(BOMB), None),
         (b"Content-Encoding: gzip\r\n" + PLAIN, None),
+        (b"Content-Length: %d\r\nX-Between: a\r\n" % len(GRANTED) + PLAIN, GRANTED),
+        (b"Content-Length: %d, %d\r\n\r\n%s" % (len(GRANTED), len(GRANTED), GRANTED), GRANTED),
+        (b"Content-Encoding: deflate\r\n" + length_and(zlib.compress(GRANTED)), GRANTED),
+        (b"Content-Encoding: deflate\r\n" + length_and(zlib.compress(GRANTED, wbits=-15)), GRANTED),
+        (b"Content-Encoding: gzip\r\n" + length_and(gzip.compress(GRANTED[:9]) + gzip.compress(GRANTED[9:])), GRANTED),
+        (b"Content-Encoding: gzip\r\n" + length_and(PACKED + b"\0\0"), GRANTED),
+        (b"Content-Encoding: gzip\r\n" + length_and(PACKED + BOMB), None),
     ],
 )
 def test_what_a_sign_in_is_read_from_a_refresh_is_read_from(
@@ -168,6 +182,21 @@ def test_what_a_sign_in_is_read_from_a_refresh_is_read_from(
     assert (outcome.body if isinstance(outcome, Response) else None) == body
     with serving(whole) as server, suppress(MalformedResponseError):
         assert Egress().send(Request("POST", server.url, form={}), limits=Limits.REFRESH).body == body
+
+
+def test_a_head_that_comes_byte_by_byte_is_read_the_same(sender: Sender, settings: Settings) -> None:
+    settings.EGRESS_ALLOW = ("127.0.0.1",)
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s" % (len(GRANTED), PLAIN)
+
+    def slowly(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in whole:
+            connection.sendall(bytes([byte]))
+
+    with serving(slowly) as server:
+        outcome = sent(sender, f"{server.url}/token").outcome
+    assert isinstance(outcome, Response)
+    assert outcome.body == GRANTED
 
 
 def test_an_answer_with_two_lengths_is_the_last_on_its_connection(sender: Sender, settings: Settings) -> None:
