@@ -52,6 +52,8 @@ _MESSAGES: Final[Mapping[str, str]] = {
     EventType.ISSUER_CHANGED: "The server names another sign-in service; an administrator has to approve it.",
 }
 _UPSTREAM: Final = "upstream"
+TAKEN_UP: Final = "taken up"
+"""`outcome` of the record of a server that names its old sign-in service again: who still waits was told before."""
 _NEEDS_A_PERSON: Final = frozenset(
     {
         EventType.AUTHORIZATION_REQUIRED, EventType.REAUTHORIZATION_REQUIRED, EventType.TOKEN_EXPIRING_SOON,
@@ -120,8 +122,8 @@ def tell_appended(sender: object, *, entries: Sequence[Appended], **kwargs: obje
 
 
 def _rows_of(entry: Appended, *, now: datetime) -> Iterator[Row]:
-    if entry.details.get("target") == _UPSTREAM:
-        return  # that it ended here was told before
+    if entry.details.get("target") == _UPSTREAM or entry.details.get("outcome") == TAKEN_UP:
+        return  # that it ended or was stopped here was told before
     if entry.connection and entry.event in _OF_CONNECTION:
         event_type = _OF_CONNECTION[entry.event]
         row = _row(event_type, entry.connection, server=entry.server, code=entry.reason, now=now)

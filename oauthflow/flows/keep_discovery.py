@@ -13,6 +13,7 @@ from audit.events import AuditEvent
 from audit.record import record
 from connections.lock_order import lock_grants
 from connections.models import AuthorizationServer, Connection, McpServer, ServerDiscovery, TokenSet
+from oauthflow.events import TAKEN_UP
 from oauthflow.protocol.errors import DiscoveryError, FlowError, IssuerChangedError
 
 if TYPE_CHECKING:
@@ -156,5 +157,5 @@ def _release_connections(server: McpServer, found: Discovered, *, kept: ServerDi
         record(
             AuditEvent.ISSUER_CHANGED,
             server=server.slug,
-            details={"old_issuer": kept.new_issuer, "new_issuer": found.issuer},
+            details={"old_issuer": kept.new_issuer, "new_issuer": found.issuer, "outcome": TAKEN_UP},
         )

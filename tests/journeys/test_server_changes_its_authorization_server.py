@@ -17,6 +17,7 @@ from oauthflow.flows.keep_discovery import approve_issuer_change
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.flows.report_challenge import report_challenge
 from oauthflow.flows.start_authorization import start_authorization
+from oauthflow.models import Event
 from oauthflow.protocol.errors import IssuerChangedError
 from tests.fakes.authorization_server import FakeAuthorizationServer
 from tests.fakes.mcp_server import FakeMcpServer
@@ -122,6 +123,26 @@ def test_a_server_that_moves_back_takes_up_every_grant_that_was_stopped(
     assert (connection.status, connection.reason) == ("active", "")
     assert refresh_due(now=now + timedelta(hours=2)) == {"refreshed": 1, "failed": 0}
     assert paths_at(world, "new.example") == [WELL_KNOWN]
+
+
+def test_who_still_waits_when_others_are_taken_up_is_not_told_again(
+    world: World, connection: Connection, new: FakeAuthorizationServer, alice: User, bob: User, now: datetime
+) -> None:
+    world.mcp_server.issuers = ["https://as.example"]
+    world.connect(bob, now=now)
+    TokenSet.objects.filter(connection=connection).update(resource="https://before.example/mcp")
+    world.mcp_server.issuers = ["https://new.example"]
+    notice(connection, world, user=alice, now=now)
+    told = Event.objects.filter(event_type="issuer.changed")
+    assert told.count() == 2
+
+    world.mcp_server.issuers = ["https://as.example"]
+    check_server(world.server(), user=None, now=now)
+    assert set(Connection.objects.values_list("user__username", "status")) == {
+        ("alice", "issuer_changed"),
+        ("bob", "active"),
+    }
+    assert told.count() == 2
 
 
 @pytest.mark.parametrize("changed", [{"resource": "https://before.example/mcp"}, {"issuer": "https://before.example"}])
