@@ -27,6 +27,7 @@ from oauthflow.flows.revoke import revoke_connection, revoke_connections
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import FlowError
 from oauthflow.protocol.retry_after import ServerUnavailableError
+from oauthflow.protocol.signing_key import SigningKey
 from tests.fakes.authorization_server import FakeAuthorizationServer
 from tests.fakes.internet import Answer, Call
 from tests.fakes.mcp_server import FakeMcpServer
@@ -178,6 +179,25 @@ def test_what_this_host_cannot_open_is_left_to_others_and_given_up_after_a_day(
     revoke_due(now=kept.give_up_at)
     assert outcomes() == [("given_up", "credential_unreadable")]
     assert world.authorization_server.revocations == []
+
+
+def test_what_cannot_be_asked_for_holds_up_no_other_and_is_given_up_after_a_day(
+    world: World, alice: User, bob: User, now: datetime, settings: Settings, widest: None
+) -> None:
+    settings.SIGNING_KEYS = [dict(SigningKey.new().jwk)]
+    signing = FakeAuthorizationServer(issuer="https://signed.example", auth_methods=["private_key_jwt"])
+    world.internet["https://signed.example"] = signing
+    place = FakeMcpServer(url="https://signed-mcp.example/mcp", issuers=["https://signed.example"])
+    signed = World(world.internet, signing, place).connect(alice, now=now, slug="signed")
+    plain = world.connect(bob, now=now)
+    revoke_connections([signed, plain], actor=None, reason="", now=now)
+    settings.SIGNING_KEYS = []
+
+    assert revoke_due(now=now) == batch.Told(finished=1, failed=1)
+    kept = Revocation.objects.get(finished_at=None)
+    assert (kept.last_error, kept.next_attempt_at) == ("invalid_client", now + timedelta(seconds=10))
+    assert revoke_due(now=kept.give_up_at).failed == 1
+    assert ("given_up", "invalid_client") in outcomes()
 
 
 # K02

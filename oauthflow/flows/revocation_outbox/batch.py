@@ -106,6 +106,11 @@ class _Run:
             if now >= row.give_up_at:
                 failed(row, error, now=now)
             return
+        except FlowError as error:  # what it needs is not configured here; the other rows need something else
+            self.told.failed += 1
+            if claim(row, now=now):
+                failed(row, error, now=now)
+            return
         if claim(row, now=now):
             self._send(row, request)
 
