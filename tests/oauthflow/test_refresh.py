@@ -19,10 +19,12 @@ from oauthflow.egress import Egress
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.discover import discover
 from oauthflow.flows.refresh import failure, refresh_connection
+from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.protocol.errors import (
     AuthorizationRequiredError,
     ClientRefusedError,
+    InvalidRequestError,
     IssuerChangedError,
     NoClientError,
     ResponseTimeoutError,
@@ -168,6 +170,24 @@ def test_tokens_of_a_replaced_client_wait_and_the_secret_of_the_new_one_is_not_t
     McpServer.objects.update(client_id="first")
     refresh_connection(Connection.objects.get(), now=now, trigger="request")
     assert len(world.authorization_server.refresh_requests) == 1
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_tokens_of_a_client_whose_secret_was_taken_out_wait_and_the_connection_says_so(
+    world: World, alice: User, now: datetime, in_background: bool
+) -> None:
+    world.server(client_id="first", client_secret_sealed=Secret("first-secret"))
+    connection, due = world.connect(alice, now=now), now + timedelta(minutes=50)
+    McpServer.objects.update(client_secret_sealed="")
+
+    if in_background:
+        assert [refresh_due(now=due)["failed"] for _ in range(2)] == [1, 0]
+    else:
+        with pytest.raises(InvalidRequestError):
+            refresh_connection(Connection.objects.get(), now=due, trigger="use")
+    connection.refresh_from_db()
+    assert (connection.status, connection.reason) == ("degraded", "invalid_client")
+    assert world.authorization_server.refresh_requests == []
 
 
 @pytest.mark.parametrize(("drawn", "first", "second", "last"), [(0.0, 30, 30, 30), (1.0, 60, 120, 3600)])

@@ -79,6 +79,7 @@ def request_of(token_set: TokenSet, *, now: datetime) -> Request | None:
     Raises:
         SecretUnreadableError: Something stored does not open.
         NoClientError: The client that the token was given to was replaced, or what the grant needs is not there.
+        InvalidRequestError: The client lacks the secret or the key that it proves itself with.
         AuthorizationRequiredError: Somebody has to sign in at the company's sign-in service first.
     """
     try:

@@ -25,7 +25,7 @@ from connections.recordset import one_of
 from connections.renewals import Renewal, seal_renewal, store_renewals
 from oauthflow.conf import configuration
 from oauthflow.egress import Answer, Sender, open_sender
-from oauthflow.protocol.errors import FlowError, NoClientError
+from oauthflow.protocol.errors import FlowError, InvalidRequestError, NoClientError
 from oauthflow.protocol.messages import Request
 from oauthflow.protocol.token_endpoint import TokenResponse
 
@@ -169,7 +169,7 @@ class _Run:
         try:
             request = request_of(row, now=now)
             return (attempt, request) if request else None
-        except NoClientError as error:
+        except (NoClientError, InvalidRequestError) as error:
             pause(attempt, error)
             raise
 

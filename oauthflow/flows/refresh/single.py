@@ -28,6 +28,7 @@ from oauthflow.protocol.errors import (
     ClientRefusedError,
     FlowError,
     GrantRefusedError,
+    InvalidRequestError,
     IssuerChangedError,
     NoClientError,
     ResponseTimeoutError,
@@ -117,7 +118,7 @@ def _refreshed(
     attempt = Attempt(token_set, trigger, actor, now, stored=stored)
     try:
         request = request_of(token_set, now=now)
-    except NoClientError as error:
+    except (NoClientError, InvalidRequestError) as error:
         attempt.owner = token_set.lease_owner
         pause(attempt, error)
         raise
