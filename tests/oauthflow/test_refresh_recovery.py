@@ -18,12 +18,15 @@ from pytest_django import Settings
 from audit.models import AuditRecord
 from connections.models import Connection, Revocation, TokenSet
 from connections.revocations import end_grants
+from oauthflow.egress import Answer as Sent
 from oauthflow.flows.refresh import batch, keep, owners, refresh_connection, replay, single, spool
+from oauthflow.flows.refresh.attempt import Attempt
 from oauthflow.flows.refresh.recovery import recover_abandoned
 from oauthflow.flows.refresh.replay import replay_spool
 from oauthflow.flows.refresh_due import refresh_due, refresh_due_in_turn
 from oauthflow.flows.revocation_outbox.batch import revoke_due
 from oauthflow.protocol.errors import AuthorizationRequiredError, TransportError
+from oauthflow.protocol.token_endpoint import TokenResponse
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
 from tests.faults import fault
@@ -354,6 +357,25 @@ def test_a_poison_row_is_put_aside_after_five_tries_and_the_others_go_on(
         assert refresh_due(now=moment) == {"refreshed": 1, "failed": 1}, tries
     bad.refresh_from_db()
     assert (bad.status, bad.reason) == ("degraded", "refresh_quarantined")
+
+
+@fault("F23", "F24")
+def test_a_poison_row_that_is_deleted_meanwhile_takes_no_answer_of_the_others_along(
+    world: World, alice: User, bob: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = world.connect(alice, now=now), world.connect(bob, now=now)
+    judged = batch._judged
+
+    def poisoned(attempt: Attempt, answer: Sent) -> TokenResponse:
+        if attempt.token_set.connection_id == good.pk:
+            return judged(attempt, answer)
+        Connection.objects.get(pk=bad.pk).delete()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(batch, "_judged", poisoned)
+    monkeypatch.setattr(batch._Run, "_at_hand", lambda run: list(filter(None, [run._sender.next(seconds=0.0)])))
+    assert refresh_due(now=now + timedelta(hours=1)) == {"refreshed": 1, "failed": 1}
+    assert TokenSet.objects.get().generation == 2
 
 
 @fault("F24")

@@ -53,12 +53,18 @@ def settle(attempt: Attempt, error: FlowError) -> None:
 
 
 def quarantine(token_set: TokenSet, *, now: datetime) -> None:
-    """A row that we ourselves fail at is tried less and less, and after five tries shown as such. F24."""
+    """A row that we ourselves fail at is tried less and less, and after five tries shown as such. F24.
+
+    One that was deleted meanwhile is nobody's trouble any more.
+    """
+    owner = TokenSet.objects.filter(pk=token_set.pk).values_list("lease_owner", flat=True).first()
+    if owner is None:
+        return
     is_hopeless = token_set.refresh_failures + 1 >= POISON_TRIES
     wait = POISON_PAUSE if is_hopeless else _pause_after(token_set)
     record_refresh_failure(
         token_set,
-        lease_owner=TokenSet.objects.values_list("lease_owner", flat=True).get(pk=token_set.pk),
+        lease_owner=owner,
         code=QUARANTINED if is_hopeless else Code.SERVER_ERROR,
         next_attempt_at=now + wait,
         actor=None,
