@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
-from connections.models import Connection, TokenSet
+from connections.models import ClientRegistration, Connection, McpServer, TokenSet
 from connections.sealing import Ciphertext
 from oauthflow.flows import refresh_due as refresh_due_module
+from oauthflow.flows.refresh import batch
 from oauthflow.flows.refresh.batch import Outcome, refresh_many
 from oauthflow.flows.refresh_due import refresh_due, refresh_in_turn
 from tests.fakes.internet import Answer
@@ -150,6 +154,25 @@ def test_a_connection_that_was_stopped_after_the_list_was_made_is_left_alone(
 
     assert refresh_many(rows, now=now + timedelta(seconds=2700)) == Outcome()
     assert world.authorization_server.refresh_requests == []
+
+
+@fault("F23")
+@pytest.mark.parametrize("kind", [McpServer, ClientRegistration])
+def test_what_is_deleted_while_a_batch_reads_stops_no_other(
+    world: World, alice: User, bob: User, now: datetime, monkeypatch: pytest.MonkeyPatch, kind: type[Model]
+) -> None:
+    kept, gone = world.connect(alice, now=now), world.connect(bob, now=now, slug="other")
+    whose = gone.server if kind is McpServer else ClientRegistration.objects.get(server=gone.server)
+    rows, read = list(TokenSet.objects.values_list("pk", "issuer")), batch._connections
+
+    def meanwhile(ids: Iterable[UUID]) -> dict[UUID, Connection]:
+        found = read(ids)
+        whose.delete()
+        return found
+
+    monkeypatch.setattr(batch, "_connections", meanwhile)
+    assert refresh_many(rows, now=now + timedelta(hours=1)) == Outcome(refreshed=1)
+    assert TokenSet.objects.get(generation=2).connection == kept
 
 
 def test_a_batch_reads_by_the_ids_of_its_rows_alone(world: World, alice: User, now: datetime) -> None:

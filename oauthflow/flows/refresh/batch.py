@@ -301,12 +301,17 @@ class _Run:
         clients = {row.registration_id for row in found.values() if row.registration_id} - self._registrations.keys()
         self._registrations |= ClientRegistration.objects.in_bulk(clients) if clients else {}
         rows = [row for pk in ids if (row := found.get(pk)) is not None and row.connection_id in connections]
-        for row in rows:
-            row.connection = connections[row.connection_id]
-            row.connection.server = self._servers[row.connection.server_id]
-            if row.registration_id:
-                row.registration = self._registrations[row.registration_id]
-        return rows
+        return [row for row in rows if self._completed(row, connections[row.connection_id])]
+
+    def _completed(self, row: TokenSet, connection: Connection) -> bool:
+        """Give it what was read for it; where a part was deleted in between, the row has gone or changed as well."""
+        try:
+            connection.server = self._servers[connection.server_id]
+            row.registration = self._registrations[row.registration_id] if row.registration_id else None
+        except KeyError:
+            return False
+        row.connection = connection
+        return True
 
 
 def _connections(ids: Iterable[UUID]) -> dict[UUID, Connection]:
