@@ -17,6 +17,7 @@ from audit.deferred import append_or_defer
 from audit.events import AuditEvent
 from audit.record import entry
 from connections.authentication import acting_client
+from connections.database_time import by_database
 from connections.models import Connection
 from connections.models.api_token import ApiScope
 from connections.services import connection_for, delete_connection, keep_subject_token
@@ -212,7 +213,7 @@ class RefreshView(RestView):
         now = timezone.now()
         connection = usable_connection(self.person, connection_id)
         try:
-            refresh_connection(connection, now=now, actor=self.person, trigger="request")
+            refresh_connection(connection, now=by_database(now), actor=self.person, trigger="request")
         except AuthorizationRequiredError as error:
             return authorization_required(error, connection=connection, user=self.person, now=now)
         return Response(ConnectionSerializer(visible_connection(self.person, connection_id)).data)

@@ -57,8 +57,8 @@ def usable_access_token(connection: Connection, *, now: datetime, refused: Secre
     """
     if connection.server.auth_type != McpServer.AuthType.OAUTH:
         raise InvalidRequestError("this server does not use OAuth")
-    now = by_database(now)
     token_set = _obtained(connection, now=now)
+    now = by_database(now)
     access_token = _open(connection, token_set)
     # Empty: a grant without a person that nobody has been given yet.
     is_refused = not access_token or (refused is not None and refused == access_token)

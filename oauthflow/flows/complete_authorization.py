@@ -14,6 +14,7 @@ from django.utils.crypto import constant_time_compare
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.database_time import by_database
 from connections.models import FlowTrace, McpServer
 from connections.profiles import profile_of
 from connections.services import lock_for_grant, store_grant
@@ -89,7 +90,7 @@ def complete_authorization(
         raise _with_request(error, pending) from None
     try:
         _check_still_open(pending)
-        tokens = _redeem(pending, params=params, now=now)
+        tokens = _redeem(pending, params=params, now=by_database(now))
     except FlowError as error:
         _fail(pending, error=error, now=now)
         raise _with_request(error, pending) from None
@@ -216,7 +217,7 @@ def _keep(pending: AuthorizationRequest, tokens: TokenResponse, *, now: datetime
         hold(pending, tokens, now=now)
         return
     _close(pending, status=AuthorizationRequest.Status.COMPLETED, code="", now=now)
-    store_grant(connection, tokens, terms=terms_of(pending), actor=pending.user, now=now)
+    store_grant(connection, tokens, terms=terms_of(pending), actor=pending.user, now=by_database(now))
 
 
 def _fail(pending: AuthorizationRequest, *, error: FlowError, now: datetime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from connections.database_time import by_database
 from connections.models import Connection, FlowTrace, McpServer
 from connections.services import GrantTerms, prepare_grant
 from oauthflow.protocol.client_auth import NONE, PRIVATE_KEY_JWT, ClientCredentials
@@ -60,8 +61,9 @@ def connect_unattended(
         http.require_allowed(found.metadata.token_endpoint, step="endpoints")
         terms = unattended_terms(server, found, http=http, now=now)
         token_type = wanted_token_type(server, found)
-    prepare_grant(connection, terms=terms, token_type=token_type, now=now)
-    return refresh_connection(connection, now=now, trigger=trigger, actor=actor)
+    moment = by_database(now)
+    prepare_grant(connection, terms=terms, token_type=token_type, now=moment)
+    return refresh_connection(connection, now=moment, trigger=trigger, actor=actor)
 
 
 def unattended_terms(server: McpServer, found: Discovered, *, http: Egress, now: datetime) -> GrantTerms:

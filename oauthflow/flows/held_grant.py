@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from audit.events import AuditEvent
 from audit.record import record
+from connections.database_time import by_database
 from connections.deletions import because_of
 from connections.models import Connection
 from connections.revocations import Granted, note_tokens
@@ -72,7 +73,7 @@ def terms_of(request: AuthorizationRequest) -> GrantTerms:
 
 def hold(request: AuthorizationRequest, tokens: TokenResponse, *, now: datetime) -> None:
     """Put what was granted aside; there is as much time to decide as there is to sign in."""
-    request.held_tokens_sealed = _packed(HeldGrant(tokens, now))
+    request.held_tokens_sealed = _packed(HeldGrant(tokens, by_database(now)))
     request.state_sealed = request.code_verifier_sealed = Secret("")
     request.error_code = Code.ACCOUNT_CHANGED
     request.expires_at = now + timedelta(seconds=configuration().authorization_request_lifetime_seconds)

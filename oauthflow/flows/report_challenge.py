@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from connections.database_time import by_database
 from connections.models import Connection, TokenSet
 from oauthflow.conf import configuration
 from oauthflow.models import AuthorizationRequest
@@ -59,6 +60,7 @@ def report_challenge(
 def _refreshed(connection: Connection, *, now: datetime) -> bool:
     """Try a refresh, but not with a token that is fresh already: that would go round in circles."""
     token_set: TokenSet | None = connection.token_set
+    now = by_database(now)
     if token_set is None or not token_set.is_renewable or token_set.obtained_at > now - _JUST_OBTAINED:
         return False
     try:

@@ -10,6 +10,7 @@ import graphene
 from django.utils import timezone
 from graphql import GraphQLResolveInfo
 
+from connections.database_time import by_database
 from connections.models import Connection
 from connections.models.api_token import ApiScope
 from oauthflow.error_responses import graphql_payload
@@ -107,7 +108,7 @@ def _revoke(user: User, wanted: dict[str, Any], now: datetime) -> Answer:
 
 def _refresh(user: User, wanted: dict[str, Any], now: datetime) -> Answer:
     connection = usable_connection(user, wanted["connection_id"])
-    refresh_connection(connection, now=now, actor=user, trigger="request")
+    refresh_connection(connection, now=by_database(now), actor=user, trigger="request")
     tokens = connection.token_set
     return {"expires_at": tokens.expires_at if tokens else None, "requires_reauthorization": False}
 

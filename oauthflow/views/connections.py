@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from connections.api_tokens import revoke_api_token
+from connections.database_time import by_database
 from connections.models import ApiToken, Connection, FlowTrace, Revocation
 from connections.services import delete_connection
 from oauthflow.acting_programs import acting_programs
@@ -107,7 +108,7 @@ def refresh(request: SignedInRequest, connection_id: UUID) -> HttpResponse:
     """Renew the access now."""
     connection = _usable(request, _managed(request, connection_id))
     try:
-        refresh_connection(connection, now=timezone.now(), actor=request.user, trigger="request")
+        refresh_connection(connection, now=by_database(timezone.now()), actor=request.user, trigger="request")
         messages.success(request, f"The access to {connection.server} was renewed.")
     except FlowError as error:
         messages.error(request, error.message)
