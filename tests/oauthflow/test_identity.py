@@ -66,8 +66,10 @@ def notes(world: World, sign_in: McpServer) -> McpServer:
     )
 
 
-def signed_in(world: World, company: World, user: User, sign_in: McpServer, *, now: datetime) -> Connection:
-    identity = connection_for(user, sign_in, actor=user)
+def signed_in(
+    world: World, company: World, user: User, sign_in: McpServer, *, now: datetime, label: str = ""
+) -> Connection:
+    identity = connection_for(user, sign_in, label=label, actor=user)
     params, cookies = company.come_back(identity, user=user, now=now)
     return complete_authorization(params=params, user=user, cookies=cookies, now=now).connection
 
@@ -135,6 +137,15 @@ def test_after_that_sign_in_the_next_use_works(
         usable_access_token(connection, now=now)
     signed_in(world, company, alice, sign_in, now=now)
     assert usable_access_token(Connection.objects.get(pk=connection.pk), now=now).access_token
+
+
+def test_of_several_sign_ins_of_a_person_one_that_works_vouches(
+    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime
+) -> None:
+    connection_for(alice, sign_in, actor=alice)  # begun, and never finished
+    working = signed_in(world, company, alice, sign_in, now=now, label="work")
+    assert working.status == "active"
+    assert usable_access_token(world.connection(alice), now=now).access_token.reveal().startswith("at-")
 
 
 def test_nobody_is_vouched_for_by_somebody_elses_sign_in(

@@ -43,10 +43,15 @@ class _SignInService:
 
 
 def identity_connection(connection: Connection) -> Connection | None:
-    """Return the connection to the company's sign-in service that vouches for this one: the same person's."""
+    """Return the connection to the company's sign-in service that vouches for this one: the same person's.
+
+    Of several the first that works.
+    """
     provider = connection.server.identity_provider
-    found = Connection.objects.filter(server=provider, user=connection.user).select_related("server")
-    return found.order_by("label").first() if provider else None
+    if provider is None:
+        return None
+    found = Connection.objects.filter(server=provider, user=connection.user).select_related("server").order_by("label")
+    return min(found, key=lambda one: one.status not in Connection.WORKING, default=None)
 
 
 def require_identity(connection: Connection) -> None:
