@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from django.contrib.auth.models import User
 
-from connections.leases import lease_for_refresh
+from connections.leases import give_lease_back, lease_for_refresh
 from connections.models import Connection, McpServer, TokenSet
 from connections.services import connection_for, keep_subject_token
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.complete_authorization import complete_authorization
 from oauthflow.flows.connect_unattended import connect_unattended
+from oauthflow.flows.refresh import identity as identity_module
 from oauthflow.flows.refresh.health import FAILURES
 from oauthflow.flows.refresh.recovery import recover_abandoned
 from oauthflow.flows.refresh_due import refresh_due
@@ -198,8 +200,26 @@ def test_something_else_than_an_identity_assertion_is_not_passed_on(
     assert world.authorization_server.unattended_requests == []
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity_module, "_PATIENCE_SECONDS", 0.0)
+
+
+def test_who_presents_the_refresh_token_for_another_server_is_waited_for(
+    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Two servers of the same person are used at once: neither is to fail and to pause for it."""
+    identity = TokenSet.objects.get(connection=signed_in(world, company, alice, sign_in, now=now))
+    assert lease_for_refresh(identity, owner="somebody", seconds=60)
+    done = partial(give_lease_back, identity, lease_owner="somebody")
+    monkeypatch.setattr(identity_module.time, "sleep", lambda _: done())
+    assert usable_access_token(world.connection(alice), now=now).access_token.reveal().startswith("at-")
+    assert world.connection(alice).status == "active"
+
+
 def test_the_refresh_token_is_not_presented_while_it_is_being_rotated(
-    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime
+    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime, impatient: None
 ) -> None:
     identity = signed_in(world, company, alice, sign_in, now=now)
     assert lease_for_refresh(TokenSet.objects.get(connection=identity), owner="somebody", seconds=60)
@@ -209,7 +229,7 @@ def test_the_refresh_token_is_not_presented_while_it_is_being_rotated(
 
 
 def test_it_is_not_presented_where_nobody_knows_whether_it_was_rotated(
-    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime
+    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime, impatient: None
 ) -> None:
     identity = signed_in(world, company, alice, sign_in, now=now)
     owner = "0123456789abcdef-000000000000-0"

@@ -6,6 +6,7 @@ the refresh token that says who they are; a program may hand in an ID Token for 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Final
 from connections.leases import give_lease_back, lease_for_refresh
 from connections.models import Connection, McpServer, TokenSet
 from oauthflow.conf import configuration
-from oauthflow.egress import Egress, Limits
+from oauthflow.egress import Egress, Limits, leave_database
 from oauthflow.protocol.client_auth import ClientCredentials
 from oauthflow.protocol.errors import AuthorizationRequiredError, ClientRefusedError, FlowError, NotConfiguredError
 from oauthflow.protocol.retry_after import ServerUnavailableError
@@ -33,6 +34,8 @@ from . import owners
 from .health import note_failure, note_success, require_open
 
 IDENTITY_REQUIRED: Final = "identity_required"
+_PATIENCE_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,8 @@ def _subject(connection: Connection, *, http: Egress, now: datetime) -> Iterator
         given = SubjectToken(connection.subject_token_sealed.reveal(), connection.subject_token_type)
         yield given, _asked_service(provider, http=http, now=now)
         return
-    identity = _stored_identity(connection)
-    require_open(identity, now=now)
-    with _held_still(identity), _heard(identity, now=now):
+    require_open(_stored_identity(connection), now=now)
+    with _held_still(connection) as identity, _heard(identity, now=now):
         subject = SubjectToken(identity.refresh_token_sealed.reveal(), SubjectTokenType.REFRESH_TOKEN)
         yield subject, _SignInService(identity.token_endpoint, identity.issuer, _client_of(identity))
 
@@ -149,14 +151,21 @@ def _heard(identity: TokenSet, *, now: datetime) -> Iterator[None]:
 
 
 @contextmanager
-def _held_still(identity: TokenSet) -> Iterator[None]:
-    """Let nobody rotate the refresh token while it is presented: a service may take the old one for stolen."""
-    owner = owners.new_owner()
+def _held_still(connection: Connection) -> Iterator[TokenSet]:
+    """Let nobody rotate the refresh token while it is presented: a service may take the old one for stolen.
+
+    Who presents it for another connection of the person, or renews it, is soon done and waited for.
+    """
+    owner, until = owners.new_owner(), time.monotonic() + _PATIENCE_SECONDS
+    identity = _stored_identity(connection)
     # Where somebody left it in the middle, it may have been replaced; whoever takes that over finds out. R4.
-    is_unsure = bool(identity.lease_owner)
-    if is_unsure or not lease_for_refresh(identity, owner=owner, seconds=configuration().lease_seconds):
-        raise ServerUnavailableError("the sign-in that vouches is being renewed", retry_after=1)
+    while identity.lease_owner or not lease_for_refresh(identity, owner=owner, seconds=configuration().lease_seconds):
+        if time.monotonic() >= until:
+            raise ServerUnavailableError("the sign-in that vouches is being renewed", retry_after=1)
+        leave_database()
+        time.sleep(_POLL_SECONDS)
+        identity = _stored_identity(connection)
     try:
-        yield
+        yield identity
     finally:
         give_lease_back(identity, lease_owner=owner)
