@@ -14,7 +14,9 @@ from typing import Final
 
 import structlog
 from django.db import DatabaseError, InterfaceError, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, Value
+from django.db.models.functions import Concat
+from django.db.models.lookups import In
 
 from audit.events import AuditEvent
 from audit.record import record
@@ -83,10 +85,16 @@ def troubled_among(issuers: Set[str]) -> set[str]:
     return set(IssuerHealth.objects.filter(issuer__in=issuers).values_list("issuer", flat=True))
 
 
-def is_in_trouble() -> Exists:
-    """Say of each connection of a query whether requests like its own are held back, or one may try by now."""
-    mine = Q(client_id="") | Q(client_id=OuterRef("tokens__client_id"))
-    return Exists(IssuerHealth.objects.filter(mine, issuer=OuterRef("tokens__issuer"), paused_until__isnull=False))
+def is_in_trouble() -> ExpressionWrapper:
+    """Say of each connection of a query whether requests like its own are held back, or one may try by now.
+
+    Both lists are made once for a query; to look into the table for each of many connections would take a second.
+    """
+    paused, both = IssuerHealth.objects.filter(paused_until__isnull=False), ("issuer", Value("\n"), "client_id")
+    from_all = paused.filter(client_id="").values("issuer")
+    from_client = paused.exclude(client_id="").values_list(Concat(*both))
+    mine = Concat("tokens__issuer", Value("\n"), "tokens__client_id")
+    return ExpressionWrapper(Q(tokens__issuer__in=from_all) | Q(In(mine, from_client)), output_field=BooleanField())
 
 
 def is_held_back(token_set: TokenSet, *, now: datetime) -> bool:
