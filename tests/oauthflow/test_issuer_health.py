@@ -22,6 +22,7 @@ from oauthflow.flows.refresh.single import refresh_connection
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.models import IssuerHealth
 from oauthflow.protocol.errors import TransportError
+from oauthflow.protocol.retry_after import ServerUnavailableError
 from tests.fakes.internet import Answer
 from tests.fakes.world import World
 from tests.faults import fault
@@ -111,6 +112,23 @@ def test_however_many_wait_for_an_issuer_in_trouble_they_take_nobody_elses_place
     refresh_due(now=due(now))
     assert reached[0] == "https://other.example"
     assert len(reached) == len(many) - 1
+
+
+@fault("F12")
+def test_what_fails_beside_an_answer_that_named_a_time_shortens_no_pause(
+    world: World, alice: User, now: datetime
+) -> None:
+    world.connect(alice, now=now)
+    row = TokenSet.objects.select_related("connection__server").get()
+    for _ in range(health.FAILURES):
+        health.note_failure(row, ServerUnavailableError(retry_after=300), now=now)
+    health.note_failure(row, TransportError(), now=now)
+    assert IssuerHealth.objects.get().paused_until == now + timedelta(seconds=300)
+
+    later = now + timedelta(seconds=301)
+    assert health.require_open(row, now=later).is_try
+    health.note_failure(row, TransportError(), now=later)
+    assert IssuerHealth.objects.get().paused_until == later + health.PROBE_EVERY
 
 
 def test_what_is_in_trouble_is_looked_up_once_for_a_list_and_not_for_each_row(db: None) -> None:

@@ -14,8 +14,8 @@ from typing import Final
 
 import structlog
 from django.db import DatabaseError, InterfaceError, transaction
-from django.db.models import BooleanField, ExpressionWrapper, F, Q, Value
-from django.db.models.functions import Concat
+from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, F, Q, Value
+from django.db.models.functions import Coalesce, Concat, Greatest
 from django.db.models.lookups import In
 
 from audit.events import AuditEvent
@@ -187,8 +187,11 @@ def _count(token_set: TokenSet, error: FlowError, *, now: datetime) -> None:
         return
     mine.update(failures=F("failures") + 1)
     wanted = timedelta(seconds=(error.retry_after or 0) if isinstance(error, ServerUnavailableError) else 0)
+    until = Value(now + max(PROBE_EVERY, wanted), output_field=DateTimeField())
     mine.filter(failures__gte=FAILURES).update(
-        reason=Code.TEMPORARILY_UNAVAILABLE, paused_until=now + max(PROBE_EVERY, wanted)
+        reason=Code.TEMPORARILY_UNAVAILABLE,
+        # What was under way beside the answer that named a time may fail after it, and name none.
+        paused_until=Greatest(Coalesce("paused_until", until), until),
     )
 
 
