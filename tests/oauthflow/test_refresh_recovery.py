@@ -325,6 +325,15 @@ def test_old_files_go_once_they_are_written(
     assert list(folder.iterdir()) == []
 
 
+def test_two_processes_may_tidy_up_at_once(folder: Path, db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = owners._lock_folder() / "0123456789abcdef.lock"
+    left.touch()
+    listed = [folder / "gone-meanwhile.lock", left]
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(listed))
+    owners.forget_dead_files(older_than_seconds=-1)
+    assert not left.exists()
+
+
 def test_an_answer_that_came_into_the_spool_during_a_run_is_used_before_its_row_is_claimed(
     world: World, connection: Connection, now: datetime
 ) -> None:

@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -85,9 +86,10 @@ def end_session() -> None:
 def forget_dead_files(*, older_than_seconds: float) -> None:
     """Remove the lock files of processes that are gone."""
     for path in _lock_folder().glob("*.lock"):
-        is_old = time.time() - path.stat().st_mtime > older_than_seconds
-        if is_old and _is_file_free(path):
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process tidies up as well
+            is_old = time.time() - path.stat().st_mtime > older_than_seconds
+            if is_old and _is_file_free(path):
+                path.unlink()
 
 
 class FileLock:
