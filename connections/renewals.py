@@ -136,7 +136,8 @@ def read_renewal(line: str) -> Renewal:
         said = json.loads(line)
         for name in ("id", "connection_id"):
             said[name] = UUID(said[name])
-        for name in ("obtained_at", "expires_at", "refresh_due_at", "refresh_ends_at", "refresh_end_known_since"):
+        said["generation"], said["obtained_at"] = int(said["generation"]), datetime.fromisoformat(said["obtained_at"])
+        for name in ("expires_at", "refresh_due_at", "refresh_ends_at", "refresh_end_known_since"):
             said[name] = datetime.fromisoformat(said[name]) if said.get(name) else None
         return Renewal(**said)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -311,6 +312,27 @@ def test_a_file_that_does_not_open_is_skipped_and_recorded_once(
     (entry,) = AuditRecord.objects.filter(reason="spool_unreadable")
     assert entry.details["target"] == "torn.answer"
     assert len(answers(folder)) == 2
+
+
+@pytest.mark.parametrize("damage", [{"generation": None}, {"generation": "many"}, {"obtained_at": None}, {"id": 7}])
+def test_a_line_that_is_no_answer_is_skipped_and_stops_nothing(
+    world: World, connection: Connection, now: datetime, folder: Path, damage: dict[str, object]
+) -> None:
+    world.authorization_server.rotates = False
+    before = TokenSet.objects.values().get()
+    refresh_connection(connection, now=now, trigger="use")
+    (path,) = folder.glob("*.answer")
+    damaged = json.dumps(json.loads(path.read_text()) | damage)
+    path.write_text(damaged)
+    TokenSet.objects.update(**before)
+    replay._reported.clear()
+
+    refresh_connection(connection, now=now, trigger="use")
+    folder.joinpath("batch.0.answer").write_text(damaged)
+    TokenSet.objects.update(**before)
+    path.unlink()
+    assert refresh_due(now=now + timedelta(hours=1))["refreshed"] == 1
+    assert AuditRecord.objects.filter(reason="spool_unreadable").count() == 1
 
 
 def test_old_files_go_once_they_are_written(
