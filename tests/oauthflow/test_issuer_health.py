@@ -114,6 +114,22 @@ def test_however_many_wait_for_an_issuer_in_trouble_they_take_nobody_elses_place
     assert len(reached) == len(many) - 1
 
 
+@fault("F15")
+def test_an_issuer_that_refuses_everybody_after_an_outage_is_guarded_as_any_other(
+    world: World, many: list[Connection], now: datetime
+) -> None:
+    """Tried once in 30 s it would refuse 20 in 10 minutes, and never be found to refuse too many."""
+    server, moment = world.authorization_server, due(now)
+    server.refresh_answer = Answer(503)
+    refresh_due(now=moment)
+    server.refresh_answer = Answer(400, {"error": "invalid_grant"})
+    for _ in range(60):
+        moment += timedelta(seconds=40)
+        refresh_due(now=moment)
+    assert Connection.objects.filter(status="reauth_required").count() == health.MASS_COUNT
+    assert Connection.objects.filter(status="degraded", reason="invalid_grant").count() == len(many) - 20
+
+
 @fault("F12")
 def test_what_fails_beside_an_answer_that_named_a_time_shortens_no_pause(
     world: World, alice: User, now: datetime

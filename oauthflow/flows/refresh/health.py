@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 from django.db import DatabaseError, InterfaceError, transaction
-from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, F, Q, Value
+from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, F, Q, QuerySet, Value
 from django.db.models.functions import Coalesce, Concat, Greatest
 from django.db.models.lookups import In
 
@@ -27,7 +27,13 @@ from oauthflow.flows.mail.queue_notices import tell_issuer_refuses
 from oauthflow.models import IssuerHealth
 from oauthflow.models.issuer_health import CLIENT_CODES
 from oauthflow.protocol.codes import Code
-from oauthflow.protocol.errors import ClientRefusedError, FlowError, MalformedResponseError, TransportError
+from oauthflow.protocol.errors import (
+    ClientRefusedError,
+    FlowError,
+    GrantRefusedError,
+    MalformedResponseError,
+    TransportError,
+)
 from oauthflow.protocol.retry_after import ServerUnavailableError
 
 FAILURES: Final = 5
@@ -121,24 +127,34 @@ def note_success(token_set: TokenSet, *, now: datetime) -> None:
 
 def _forget_trouble(token_set: TokenSet, *, now: datetime) -> None:
     keys = (_key(token_set.issuer), _key(token_set.issuer, token_set.client_id))
-    troubled = IssuerHealth.objects.filter(pk__in=keys, failures__gt=0)
+    _reopen(token_set.issuer, IssuerHealth.objects.filter(pk__in=keys, failures__gt=0), now=now)
+
+
+def _reopen(issuer: str, troubled: QuerySet[IssuerHealth], *, now: datetime) -> None:
     if not troubled:
         return
     paused = [found.pk for found in troubled if found.paused_until is not None]
     IssuerHealth.objects.filter(pk__in=paused).update(reopened_at=now)
     if troubled.update(failures=0, failing_since=None, reason="", paused_until=None) and paused:
-        waiting = TokenSet.objects.filter(issuer=token_set.issuer, next_attempt_at__isnull=False)
+        waiting = TokenSet.objects.filter(issuer=issuer, next_attempt_at__isnull=False)
         with transaction.atomic():
             lock_by_key(waiting)
             waiting.update(next_attempt_at=None)
 
 
 def note_failure(token_set: TokenSet, error: FlowError, *, now: datetime) -> None:
-    """Count a failure that says something about the issuer or about us; hold requests back where it must be."""
+    """Count a failure that says something about the issuer or about us; hold requests back where it must be.
+
+    To refuse a grant is to answer: an issuer that was away is back. Were it tried once in a while from there on, it
+    could refuse everybody without being found to refuse too many.
+    """
     if isinstance(error, ClientRefusedError):
         _refuse_client(token_set, error, now=now)
     elif isinstance(error, TransportError | MalformedResponseError):
         _count(token_set, error, now=now)
+    elif isinstance(error, GrantRefusedError):
+        away = IssuerHealth.objects.filter(pk=_key(token_set.issuer), paused_until__isnull=False)
+        _reopen(token_set.issuer, away, now=now)
 
 
 def may_end_grant(token_set: TokenSet, *, now: datetime) -> bool:

@@ -146,7 +146,8 @@ class Queues:
         """Leave an issuer alone that is held back by now."""
         issuer = self._issuers[row.issuer]
         issuer.failed, issuer.is_in_doubt = issuer.failed + 1, True
-        issuer.way = Way(reopened_at=issuer.way.reopened_at)
+        # Where a try was answered all the same, by a refusal of the grant, the way widens as after a success.
+        issuer.way = Way(reopened_at=now if issuer.way.is_try else issuer.way.reopened_at)
         if is_held_back(row, now=now):
             self._gates[row.issuer, row.client_id] = False
         if is_held_back_from_all(row.issuer, now=now):
