@@ -96,10 +96,11 @@ def held_by(request: AuthorizationRequest) -> HeldGrant:
     tokens = TokenResponse(
         access_token=Secret(said["access_token"]),
         token_type=said["token_type"],
-        expires_at=datetime.fromisoformat(said["expires_at"]) if said["expires_at"] else None,
+        expires_at=_moment(said["expires_at"]),
         refresh_token=Secret(said["refresh_token"]) if said["refresh_token"] else None,
         scope=said["scope"],
         subject=said["subject"],
+        refresh_ends_at=_moment(said.get("refresh_ends_at")),  # the release before did not keep it
     )
     return HeldGrant(tokens, datetime.fromisoformat(said["received_at"]))
 
@@ -169,9 +170,14 @@ def _packed(held: HeldGrant) -> Secret:
         "access_token": tokens.access_token.reveal(),
         "token_type": tokens.token_type,
         "expires_at": tokens.expires_at.isoformat() if tokens.expires_at else None,
+        "refresh_ends_at": tokens.refresh_ends_at.isoformat() if tokens.refresh_ends_at else None,
         "refresh_token": tokens.refresh_token.reveal() if tokens.refresh_token else None,
         "scope": tokens.scope,
         "subject": tokens.subject,
         "received_at": held.received_at.isoformat(),
     }
     return Secret(json.dumps(said))
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

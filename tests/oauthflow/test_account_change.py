@@ -79,6 +79,16 @@ def test_the_same_account_is_reconnected_without_a_question(
     assert TokenSet.objects.get().generation == 2
 
 
+def test_what_waited_is_renewed_before_its_refresh_token_ends(
+    world: World, connected: Connection, alice: User, now: datetime
+) -> None:
+    world.authorization_server.token_overrides = {"expires_in": 86_400, "refresh_token_expires_in": 7200}
+    decide_account(come_back_as("second", world, alice, now), user=alice, use_new=True, now=now)
+    tokens = TokenSet.objects.get()
+    assert tokens.refresh_ends_at == now + timedelta(hours=2)
+    assert tokens.refresh_due_at == now + timedelta(hours=1)
+
+
 def test_another_account_replaces_nothing_and_waits(
     connected: Connection, held: AuthorizationRequest, now: datetime
 ) -> None:
