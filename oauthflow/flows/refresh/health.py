@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 from django.db import DatabaseError, InterfaceError, transaction
-from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, F, Q, QuerySet, Value
+from django.db.models import BooleanField, DateTimeField, Expression, ExpressionWrapper, F, Q, QuerySet, Value
 from django.db.models.functions import Coalesce, Concat, Greatest
 from django.db.models.lookups import In
 
@@ -91,7 +91,7 @@ def troubled_among(issuers: Set[str]) -> set[str]:
     return set(IssuerHealth.objects.filter(issuer__in=issuers).values_list("issuer", flat=True))
 
 
-def is_in_trouble() -> ExpressionWrapper:
+def is_in_trouble() -> Expression:
     """Say of each connection of a query whether requests like its own are held back, or one may try by now.
 
     Both lists are made once for a query; to look into the table for each of many connections would take a second.
