@@ -42,7 +42,10 @@ LONGEST_SCOPE = 1000
 
 @dataclass(frozen=True, slots=True)
 class GrantTerms:
-    """What a token was granted under, and what its refresh needs. Empty `resource`: it is not sent."""
+    """What a token was granted under, and what its refresh needs. Empty `resource`: it is not sent.
+
+    `wanted_token_type`: where that is another than what was granted.
+    """
 
     issuer: str
     token_endpoint: str
@@ -54,6 +57,7 @@ class GrantTerms:
     registration_method: str
     requested_scope: str
     grant_type: str = GrantType.AUTHORIZATION_CODE.value
+    wanted_token_type: str = ""
 
 
 def may_connect(user: User, server: McpServer) -> bool:
@@ -155,7 +159,7 @@ def store_grant(
         before = TokenSet.objects.select_for_update(no_key=True).filter(connection=connection).first()
         kept = before or TokenSet(connection=connection, generation=0)
         kept.generation += 1
-        kept.grant_type, kept.wanted_token_type = terms.grant_type, ""
+        kept.grant_type, kept.wanted_token_type = terms.grant_type, terms.wanted_token_type
         _put(tokens, into=kept, now=now)
         kept.issuer, kept.client_id, kept.auth_method = terms.issuer, terms.client_id, terms.auth_method
         kept.token_endpoint, kept.revocation_endpoint = terms.token_endpoint, terms.revocation_endpoint

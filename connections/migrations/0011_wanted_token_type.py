@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
                 blank=True,
                 db_default="",
                 default="",
-                help_text="What a grant without a person asks for, whatever the stored token is; empty: the same again.",
+                help_text="Of which type the next one is to be, whatever this one is; empty: of the same.",
                 max_length=20,
             ),
         ),

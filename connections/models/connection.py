@@ -185,7 +185,7 @@ class TokenSet(QuickRows):
         blank=True,
         default="",
         db_default="",
-        help_text="What a grant without a person asks for, whatever the stored token is; empty: the same again.",
+        help_text="Of which type the next one is to be, whatever this one is; empty: of the same.",
     )
     scope = models.CharField(max_length=1000, blank=True)
     obtained_at = models.DateTimeField()

@@ -26,7 +26,7 @@ from oauthflow.models import AuthorizationRequest
 from oauthflow.protocol.codes import Code
 from oauthflow.protocol.errors import SecretUnreadableError
 from oauthflow.protocol.secret import Secret
-from oauthflow.protocol.token_endpoint import TokenResponse
+from oauthflow.protocol.token_endpoint import DPOP, TokenResponse
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -68,6 +68,8 @@ def terms_of(request: AuthorizationRequest) -> GrantTerms:
         registration=request.registration,
         registration_method=request.registration_method,
         requested_scope=request.scope,
+        # A plain access token may come with a refresh token that is bound to the key. RFC 9449 §5.
+        wanted_token_type=DPOP if request.dpop_jkt else "",
     )
 
 

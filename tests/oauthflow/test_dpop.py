@@ -129,6 +129,23 @@ def test_a_plain_token_is_taken_where_the_binding_is_only_offered(bound: World, 
     assert TokenSet.objects.get(connection=connection).token_type == "Bearer"
 
 
+@pytest.mark.parametrize("in_background", [True, False])
+def test_a_refresh_token_that_alone_is_bound_is_presented_with_its_key(
+    bound: World, alice: User, now: datetime, in_background: bool
+) -> None:
+    """RFC 9449 §5: a service may give a public client a plain access token, and bind what it renews itself with."""
+    bound.authorization_server.binds_tokens = False
+    connection = bound.connect(alice, now=now)
+    for hours in (1, 2):
+        if in_background:
+            assert refresh_due(now=now + timedelta(hours=hours)) == {"refreshed": 1, "failed": 0}
+        else:
+            refresh_connection(connection, now=now + timedelta(hours=hours), trigger="use")
+    assert {proof.jkt for proof in bound.authorization_server.proofs} == {key_of(connection).thumbprint}
+    assert len(bound.authorization_server.proofs) == 3
+    assert usable_access_token(connection, now=now + timedelta(hours=2)).token_type == "Bearer"
+
+
 def test_a_plain_token_is_refused_where_binding_is_demanded(bound: World, alice: User, now: datetime) -> None:
     bound.server(dpop_bound_access_tokens="always")
     bound.authorization_server.binds_tokens = False
