@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from audit.correlation import begin_correlation
 from connections.database_time import by_database
 from oauthflow.flows.refresh_due import refresh_due
 
@@ -44,6 +45,7 @@ def stand_in_for_beat(stop: threading.Event) -> None:
     """Look twice in the time after which beat counts as silent, until told to stop. Survives everything."""
     stand_in = StandIn()
     while not stop.wait(settings.BEAT_SILENT_SECONDS / 2):
+        begin_correlation()
         try:
             stand_in.look(go_on=lambda: not stop.is_set())
         except Exception as error:  # the database may be away; the next look comes

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from django.db import connection
 
+from audit.correlation import begin_correlation
 from oauthflow.egress import leave_database
 
 _log: Final = structlog.get_logger(__name__)
@@ -31,11 +32,12 @@ def await_ends(*, seconds: float) -> None:
 
 
 def watch(look: Callable[[], object], *, name: str, every: float, stop: threading.Event) -> None:
-    """Look, and again every so many seconds, until told to stop. Survives everything.
+    """Look, each time under an id of its own, every so many seconds until told to stop. Survives everything.
 
     A file of SQLite stays open in between: opening it costs more than most looks do.
     """
     while True:
+        begin_correlation()
         try:
             look()
             leave_database()

@@ -14,9 +14,11 @@ from prometheus_client import REGISTRY
 from pytest_django import Settings
 from structlog.testing import capture_logs
 
+from audit.correlation import correlation_id
 from connections.models import TokenSet
 from mcp_oauth_site.observability import heartbeat
 from mcp_oauth_site.stand_in import StandIn, stand_in_for_beat
+from oauthflow.flows.watching import watch
 from tests.fakes.world import World
 from tests.faults import fault
 
@@ -74,6 +76,27 @@ def test_a_look_that_fails_does_not_end_the_looking(
     settings.BEAT_SILENT_SECONDS = 0.0
     stand_in_for_beat(stop)
     assert (len(looks), goes_on) == (3, [True, True, False])
+
+
+def _watched(look: Callable[[], object], stop: threading.Event) -> None:
+    watch(look, name="anything", every=0.0, stop=stop)
+
+
+@pytest.mark.parametrize("looking", [_watched, lambda look, stop: stand_in_for_beat(stop)])
+def test_each_look_of_a_worker_has_an_id_of_its_own(
+    looking: Callable[..., None], db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, ids = threading.Event(), []
+
+    def look(*args: object, **kwargs: object) -> None:
+        ids.append(correlation_id())
+        if len(ids) == 3:
+            stop.set()
+
+    monkeypatch.setattr(StandIn, "look", look)
+    settings.BEAT_SILENT_SECONDS = 0.0
+    looking(look, stop)
+    assert len(set(ids)) == 3
 
 
 def _runs() -> float:
