@@ -15,6 +15,8 @@ from django.utils import timezone
 from audit.append import appended_last
 from audit.events import AuditEvent
 from audit.record import record
+from oauthflow.protocol.codes import Code
+from oauthflow.protocol.errors import InvalidRequestError, TransportError
 
 from .lock_order import lock_by_key, lock_grants
 from .models import Connection, McpServer, ServerDiscovery, TokenSet
@@ -167,6 +169,23 @@ def delete_server(server: McpServer, *, actor: User | None, client: str = "", co
         slug, count = server.slug, len(connections)
         server.delete()
         record(AuditEvent.SERVER_DELETED, actor=actor, server=slug, client=client, details={"count": count})
+
+
+def lock_target(server: McpServer) -> None:
+    """Let nobody change where a server leads, or delete it, until the transaction ends.
+
+    Args:
+        server: As it was read when what is now to be written about it was found out.
+
+    Raises:
+        InvalidRequestError: It was deleted since.
+        TransportError: It leads elsewhere since: what was found out is not true of it any more. Z04.
+    """
+    found = McpServer.objects.filter(pk=server.pk).select_for_update(no_key=True).first()
+    if found is None:
+        raise InvalidRequestError("the server was deleted meanwhile")
+    if changed_fields(found, server) & TARGET_FIELDS:
+        raise TransportError("the server was changed meanwhile", code=Code.TEMPORARILY_UNAVAILABLE)
 
 
 def check_server(server: McpServer, *, before: McpServer | None, actor: User | None) -> None:

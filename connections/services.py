@@ -24,6 +24,7 @@ from oauthflow.protocol.token_endpoint import TokenResponse
 from .key_fingerprints import missing_keys
 from .lock_order import lock_grants
 from .models import ClientRegistration, Connection, McpServer, TokenSet
+from .server_changes import lock_target
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -255,6 +256,7 @@ def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str,
     mine = TokenSet.objects.filter(connection=connection)
     stopped = Connection.objects.filter(pk=connection.pk, status=Status.ISSUER_CHANGED)
     with transaction.atomic():
+        lock_target(connection.server)
         lock_grants([connection.pk])
         if stopped.update(status=Status.PENDING, reason=""):
             mine.delete()

@@ -13,6 +13,7 @@ from audit.events import AuditEvent
 from audit.record import record
 from connections.lock_order import lock_grants
 from connections.models import AuthorizationServer, Connection, McpServer, ServerDiscovery, TokenSet
+from connections.server_changes import lock_target
 from oauthflow.events import TAKEN_UP
 from oauthflow.protocol.errors import DiscoveryError, FlowError, IssuerChangedError
 
@@ -28,12 +29,14 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
     Raises:
         IssuerChangedError: Live connections use another issuer, or another token endpoint host, than was found. They
             are stopped, nothing is sent to the new host, and an administrator has to approve. U11, R-19, R-20.
+        TransportError: An administrator has changed meanwhile where the server leads.
     """
     if kept is not None and _has_moved(server, found, kept=kept):
         _stop_connections(server, found, kept=kept)
         raise IssuerChangedError(f"it used {kept.issuer} and now names {found.issuer}")
     _require_room(found)
     with transaction.atomic():
+        lock_target(server)
         authorization_server, _ = AuthorizationServer.objects.update_or_create(
             issuer=_owner_of(found),
             defaults={"document": dict(found.metadata.document), "source_url": found.source_url, "fetched_at": now},
@@ -81,10 +84,12 @@ def _require_room(found: Discovered) -> None:
 
 def keep_failure(server: McpServer, *, error: FlowError, now: datetime) -> None:
     """Remember for a short while that discovery failed; what was found before stays."""
-    ServerDiscovery.objects.update_or_create(
-        server=server,
-        defaults={"failed_at": now, "failure_code": error.code, "failure_detail": error.detail[:500]},
-    )
+    with transaction.atomic():
+        lock_target(server)
+        ServerDiscovery.objects.update_or_create(
+            server=server,
+            defaults={"failed_at": now, "failure_code": error.code, "failure_detail": error.detail[:500]},
+        )
 
 
 def approve_issuer_change(server: McpServer, *, actor: User, now: datetime) -> bool:
@@ -128,6 +133,7 @@ def _has_moved(server: McpServer, found: Discovered, *, kept: ServerDiscovery) -
 
 def _stop_connections(server: McpServer, found: Discovered, *, kept: ServerDiscovery) -> None:
     with transaction.atomic():
+        lock_target(server)
         noticed = ServerDiscovery.objects.filter(pk=kept.pk).exclude(new_issuer=found.issuer)
         is_news = noticed.update(new_issuer=found.issuer)
         working = Connection.objects.filter(server=server, tokens__isnull=False).exclude(

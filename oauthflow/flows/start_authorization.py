@@ -14,6 +14,7 @@ from audit.record import record
 from connections.dpop_keys import dpop_key
 from connections.models import ClientRegistration, Connection, FlowTrace, McpServer
 from connections.profiles import profile_of
+from connections.server_changes import lock_target
 from connections.services import LONGEST_SCOPE, connection_for, shared_connection
 from oauthflow.conf import configuration, redirect_uri
 from oauthflow.egress import Egress
@@ -35,7 +36,7 @@ from .bind_tokens import wanted_token_type
 from .discover import Discovered, discover
 from .mix_up import require_iss
 from .refresh.identity import identity_connection
-from .register_client import Client, lock_registrations, resolve_client
+from .register_client import Client, resolve_client
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -275,7 +276,7 @@ def _save(request: AuthorizationRequest) -> bool:
     """Keep it, unless another sign-in has replaced and deleted its registration in this very moment."""
     connection = request.connection
     with transaction.atomic():
-        lock_registrations(connection.server)
+        lock_target(connection.server)
         pk = request.registration_id
         if pk is not None and not ClientRegistration.objects.filter(pk=pk).exists():
             return False

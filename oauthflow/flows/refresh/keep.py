@@ -99,11 +99,12 @@ def keep_or_give_back(attempt: Attempt, renewal: Renewal, tokens: TokenResponse)
     left = TokenSet.objects.filter(pk=token_set.pk)
     if store_renewals([renewal], replayed_by="") or left.filter(generation=token_set.generation):
         return
-    forget(renewal)
     if left.exists():
+        forget(renewal)
         return  # newer tokens of the same grant are stored; revoking these might end the grant
     both = (tokens.refresh_token, tokens.access_token)
     note_tokens(
         Granted.of(token_set), connection=token_set.connection, tokens=both, reason="disconnected", now=attempt.now
     )
+    forget(renewal)
     raise AuthorizationRequiredError("disconnected meanwhile", reason="disconnected")
