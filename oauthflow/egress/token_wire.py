@@ -63,7 +63,7 @@ class Wire(asyncio.Protocol):
             lenient_headers=True,
         )
         self._received, self._head = 0, bytearray()
-        self._is_head_whole = False
+        self._is_head_whole = self._is_body_reached = False
         self._transport.write(head_and_body)
 
     def abandon(self, reason: FlowError) -> None:
@@ -148,9 +148,10 @@ class Wire(asyncio.Protocol):
 
     def _ends_with_connection(self) -> bool:
         """RFC 9112 §6.3: without chunks or a length, which a coding overrides, the body is what comes until the end."""
+        if not self._is_body_reached:
+            return False
         coding = self._headers.get("transfer-encoding", "")
-        has_length = "chunked" in coding.lower() if coding else "content-length" in self._headers
-        return self._is_body_reached and not has_length
+        return "chunked" not in coding.lower() if coding else "content-length" not in self._headers
 
     def _has_two_lengths(self) -> bool:
         """RFC 9112 §6.3: nobody else's answer is read from a connection whose messages end in two ways."""

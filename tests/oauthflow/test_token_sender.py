@@ -125,6 +125,8 @@ def raw(sender: Sender, settings: Settings, *answers: bytes) -> list[Response | 
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"{}"),
         (b"", AnswerLostError),
         (b"SSH-2.0-OpenSSH\r\n", MalformedResponseError),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: app", MalformedResponseError),
+        (b"\r\n", MalformedResponseError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}", MalformedResponseError),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", MalformedResponseError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", MalformedResponseError),
