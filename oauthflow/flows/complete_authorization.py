@@ -194,11 +194,12 @@ def _redeem(pending: AuthorizationRequest, *, params: Mapping[str, str], now: da
 def _finish(pending: AuthorizationRequest, tokens: TokenResponse, *, now: datetime) -> None:
     with transaction.atomic():
         is_there = lock_for_grant(pending.connection)
-        waiting = AuthorizationRequest.objects.filter(
-            pk=pending.pk, status=AuthorizationRequest.Status.PENDING, user__is_active=True
-        )
+        mine = AuthorizationRequest.objects.filter(pk=pending.pk, user__is_active=True)
+        status = mine.values_list("status", flat=True).first()
+        if status == AuthorizationRequest.Status.COMPLETED:
+            return  # by the try before this one: what was lost is the database's word that it was stored
         # Deleted or deactivated meanwhile, or ended because an administrator pointed the server elsewhere.
-        is_still_wanted = is_there and waiting.exists()
+        is_still_wanted = is_there and status == AuthorizationRequest.Status.PENDING
         if is_still_wanted:
             _keep(pending, tokens, now=now)
         else:

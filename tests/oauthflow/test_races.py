@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta
+from typing import Any
 from unittest.mock import DEFAULT, Mock
 
 import pytest
@@ -11,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 
 from audit.models import AuditRecord
-from connections.models import ClientRegistration, Connection, TokenSet
+from connections.models import ClientRegistration, Connection, Revocation, TokenSet
 from connections.services import connection_for
 from oauthflow.flows import complete_authorization as flow
 from oauthflow.flows.access_token import UsableToken, usable_access_token
@@ -122,3 +123,22 @@ def test_a_sign_in_is_kept_though_the_database_fails_for_a_moment(
     assert AuthorizationRequest.objects.get().status == "completed"
     assert TokenSet.objects.get().generation == 1
     assert len(world.authorization_server.token_requests) == 1
+
+
+def test_a_sign_in_is_stored_once_though_nobody_hears_that_it_was(
+    world: World, alice: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, cookies = world.come_back(world.connection(alice), user=alice, now=now)
+    finish, lost = flow._finish, iter([OperationalError("server closed the connection unexpectedly")])
+
+    def unheard(*args: Any, **kwargs: Any) -> None:
+        finish(*args, **kwargs)
+        for error in lost:
+            raise error
+
+    monkeypatch.setattr(flow, "_finish", unheard)
+    complete_authorization(params=params, user=alice, cookies=cookies, now=now)
+
+    assert Connection.objects.get().status == "active"
+    assert TokenSet.objects.get().generation == 1
+    assert not Revocation.objects.exists()
