@@ -28,6 +28,7 @@ from oauthflow.protocol.errors import (
     FlowError,
     InvalidRequestError,
     StateError,
+    TransportError,
 )
 from oauthflow.protocol.secret import Secret
 from oauthflow.protocol.token_endpoint import (
@@ -75,6 +76,7 @@ def complete_authorization(
         AccountChangedError: Another account of the service was used than before: nothing is replaced, the request
             waits for a decision.
         FlowError: The server refused, or its answer was not acceptable.
+        DatabaseError: What was granted could not be stored; the person has to begin anew.
 
     Each error carries the request it ended, if there is one, as `request`.
 
@@ -94,8 +96,11 @@ def complete_authorization(
     except FlowError as error:
         _fail(pending, error=error, now=now)
         raise _with_request(error, pending) from None
-    # The code is used up: whatever becomes of one try to store what it brought, there is no second code.
-    persistently(lambda: _finish(pending, tokens, now=now), seconds=_STORE_SECONDS)
+    try:
+        # The code is used up: whatever becomes of one try to store what it brought, there is no second code.
+        persistently(lambda: _finish(pending, tokens, now=now), seconds=_STORE_SECONDS)
+    except TransportError as error:
+        raise error.__cause__ or error from None  # our database is away, and no service
     return pending
 
 

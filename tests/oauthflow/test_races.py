@@ -10,6 +10,8 @@ from unittest.mock import DEFAULT, Mock
 import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError
+from django.test import Client
+from django.utils import timezone
 
 from audit.models import AuditRecord
 from connections.models import ClientRegistration, Connection, Revocation, TokenSet
@@ -142,3 +144,19 @@ def test_a_sign_in_is_stored_once_though_nobody_hears_that_it_was(
     assert Connection.objects.get().status == "active"
     assert TokenSet.objects.get().generation == 1
     assert not Revocation.objects.exists()
+
+
+def test_a_sign_in_that_cannot_be_stored_is_no_trouble_of_its_service(
+    world: World, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, cookies = world.come_back(world.connection(alice), user=alice, now=timezone.now())
+    monkeypatch.setattr(flow, "_STORE_SECONDS", -1)
+    monkeypatch.setattr(flow, "store_grant", Mock(side_effect=OperationalError("the connection is lost")))
+    browser = Client(raise_request_exception=False)
+    browser.force_login(alice)
+    browser.cookies.load(cookies)
+
+    answer = browser.get("/api/v1/oauth/callback", params)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert b"database does not answer" in answer.content
