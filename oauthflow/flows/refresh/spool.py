@@ -111,7 +111,7 @@ class Reservation:
         if room <= self._room:
             return
         try:
-            os.posix_fallocate(self._file, 0, room)
+            os.posix_fallocate(self._file, self._room, room - self._room)
         except OSError as error:
             os.ftruncate(self._file, self._room)
             raise SpoolError(f"the spool has no room: {error.strerror}") from None
