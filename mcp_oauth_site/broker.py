@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from ssl import CERT_REQUIRED
 from typing import Any, Final
 
 _EMBEDDED_PREFIX: Final = "sqla+sqlite:///"
@@ -67,6 +68,8 @@ def _redis(url: str) -> dict[str, Any]:
         url = url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
     return {
         "broker_url": url,
+        # Without options in the address the broker's client would take any certificate; those that are there win.
+        "broker_use_ssl": url.startswith("rediss://") and {"ssl_cert_reqs": CERT_REQUIRED},
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         # With the defaults, the tasks of a killed worker come back after an hour.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import ssl
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +30,13 @@ from tests.scale.services import PrivateRedis
 
 
 # A word of SQLAlchemy to kombu, not to us.
+@pytest.mark.parametrize("options", ["", "?ssl_cert_reqs=required"])
+def test_the_broker_takes_no_certificate_that_the_cache_refuses(tmp_path: Path, options: str) -> None:
+    redis = broker_settings(f"rediss://a.example/0{options}", sqlite_file=tmp_path / "unused")
+    with Connection(redis["broker_url"], ssl=redis.get("broker_use_ssl")) as broker:
+        assert broker.ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+
+
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 @pytest.mark.django_db
 @pytest.mark.parametrize("payload", ["not json", "[]", "{}", '{"properties": null}', '"text"', "null"])
