@@ -41,7 +41,7 @@ _LEAST_DIFFERENT_CHARACTERS: Final = 12
 # What the broker's client and the cache's both understand; anything else ends in the errors of one of them.
 _REDIS_OPTIONS: Final = {
     "redis": frozenset[str](),
-    "rediss": frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
+    "rediss": frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"}),
     "unix": frozenset({"db"}),
 }
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -237,7 +237,7 @@ def test_an_unreadable_redis_address_is_refused(address: str) -> None:
     [
         "", "redis://a.example", "redis://:p%40ss@a.example:6380/3", "redis://u:p@[::1]:6379/0",
         "rediss://a.example/0?ssl_cert_reqs=required&ssl_ca_certs=/etc/ca.pem", "unix:///run/redis.sock?db=2",
-        "unix://:p@/run/redis.sock",
+        "unix://:p@/run/redis.sock", "rediss://a.example/0?ssl_check_hostname=false",
     ],
 )  # fmt: skip
 def test_redis_addresses_are_handed_on_as_they_are(address: str) -> None:
