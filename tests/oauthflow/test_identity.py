@@ -150,6 +150,16 @@ def test_of_several_sign_ins_of_a_person_one_that_works_vouches(
     assert usable_access_token(world.connection(alice), now=now).access_token.reveal().startswith("at-")
 
 
+def test_a_sign_in_without_a_refresh_token_stands_in_no_others_way(
+    world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, now: datetime
+) -> None:
+    company.authorization_server.issues_refresh_token = False
+    signed_in(world, company, alice, sign_in, now=now)
+    company.authorization_server.issues_refresh_token = True
+    signed_in(world, company, alice, sign_in, now=now, label="work")
+    assert usable_access_token(world.connection(alice), now=now).access_token.reveal().startswith("at-")
+
+
 def test_nobody_is_vouched_for_by_somebody_elses_sign_in(
     world: World, company: World, notes: McpServer, sign_in: McpServer, alice: User, bob: User, now: datetime
 ) -> None:

@@ -46,7 +46,7 @@ class _SignInService:
 
 
 def identity_connection(connection: Connection) -> Connection | None:
-    """Return the connection to the company's sign-in service that vouches for this one: the same person's.
+    """Return the connection at which to sign in at the company's service for this one: the same person's.
 
     Of several the first that works.
     """
@@ -127,11 +127,17 @@ def _client_of(identity: TokenSet) -> ClientCredentials:
 
 
 def _stored_identity(connection: Connection) -> TokenSet:
-    identity = identity_connection(connection)
-    held = TokenSet.objects.select_related("connection__server", "registration").filter(connection=identity).first()
-    if held is None or not held.refresh_token_sealed or held.connection.status not in Connection.WORKING:
+    """Return what says who the person is at the company's sign-in service; of several sign-ins the first that does."""
+    mine = TokenSet.objects.filter(
+        connection__server=connection.server.identity_provider,
+        connection__user=connection.user,
+        connection__status__in=Connection.WORKING,
+    )
+    saying = mine.exclude(refresh_token_sealed="").select_related("connection__server", "registration")
+    found = saying.order_by("connection__label").first()
+    if found is None:
         raise AuthorizationRequiredError("nobody is signed in at the company's service", reason=IDENTITY_REQUIRED)
-    return held
+    return found
 
 
 @contextmanager
