@@ -45,7 +45,7 @@ LONGEST_SCOPE = 1000
 class GrantTerms:
     """What a token was granted under, and what its refresh needs. Empty `resource`: it is not sent.
 
-    `wanted_token_type`: where that is another than what was granted.
+    `wanted_token_type`: of the next token, whatever this one is; empty: the same.
     """
 
     issuer: str
@@ -235,7 +235,7 @@ def keep_subject_token(connection: Connection, token: Secret, *, kind: str) -> N
     )
 
 
-def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str, now: datetime) -> None:
+def prepare_grant(connection: Connection, *, terms: GrantTerms, now: datetime) -> None:
     """Write down under which terms a grant without a person is asked for; the refresh then asks. Tokens stay as is.
 
     A row without tokens is of generation 0 and over already. Where a new target had stopped the connection, connecting
@@ -243,7 +243,7 @@ def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str,
     """
     kept = {
         "grant_type": terms.grant_type,
-        "wanted_token_type": token_type,
+        "wanted_token_type": terms.wanted_token_type,
         "issuer": terms.issuer,
         "token_endpoint": terms.token_endpoint,
         "revocation_endpoint": terms.revocation_endpoint,
@@ -262,10 +262,8 @@ def prepare_grant(connection: Connection, *, terms: GrantTerms, token_type: str,
             mine.delete()
         # What another issuer or another grant gave is of no use under these terms, and must not be sent there.
         mine.exclude(issuer=terms.issuer, grant_type=terms.grant_type).delete()
-        TokenSet.objects.get_or_create(
-            connection=connection,
-            defaults={"generation": 0, "token_type": token_type, "obtained_at": now, "expires_at": now, **kept},
-        )
+        empty = {"generation": 0, "token_type": terms.wanted_token_type, "obtained_at": now, "expires_at": now}
+        TokenSet.objects.get_or_create(connection=connection, defaults=empty | kept)
         mine.update(**kept)
         Connection.objects.filter(pk=connection.pk).update(
             issuer=terms.issuer,

@@ -60,9 +60,8 @@ def connect_unattended(
         found = discover(server, http=http, now=now)
         http.require_allowed(found.metadata.token_endpoint, step="endpoints")
         terms = unattended_terms(server, found, http=http, now=now)
-        token_type = wanted_token_type(server, found)
     moment = by_database(now)
-    prepare_grant(connection, terms=terms, token_type=token_type, now=moment)
+    prepare_grant(connection, terms=terms, now=moment)
     return refresh_connection(connection, now=moment, trigger=trigger, actor=actor)
 
 
@@ -70,7 +69,7 @@ def unattended_terms(server: McpServer, found: Discovered, *, http: Egress, now:
     """Return under which terms access is asked for; nothing is sent.
 
     Raises:
-        DiscoveryError: The authorization server says that it does not offer this grant.
+        DiscoveryError: The authorization server says that it does not offer this grant, or takes no proof of ours.
         NotConfiguredError: The settings lack what this grant needs.
         NoClientError: The client entered by hand belongs to another issuer.
     """
@@ -97,6 +96,7 @@ def unattended_terms(server: McpServer, found: Discovered, *, http: Egress, now:
         registration_method=method,
         requested_scope=scope,
         grant_type=grant.value,
+        wanted_token_type=wanted_token_type(server, found),
     )
 
 
