@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from unittest.mock import Mock
+from unittest.mock import DEFAULT, Mock
 from uuid import UUID
 
 import pytest
@@ -218,3 +218,22 @@ def test_access_that_was_renewed_is_given_though_the_trouble_cannot_be_forgotten
     monkeypatch.setattr(health, "_forget_trouble", Mock(side_effect=OperationalError("deadlock detected")))
     assert refresh_connection(connection, now=due(now), trigger="use").status == "active"
     assert refresh_due(now=due(due(now)))["refreshed"] == 1
+
+
+def test_what_paused_is_due_again_at_the_next_success_where_the_first_cannot_note_it(
+    world: World, alice: User, bob: User, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for person in (alice, bob):
+        world.connect(person, now=now)
+    token_set = TokenSet.objects.select_related("connection__server").filter(connection__user=alice).get()
+    for _ in range(health.FAILURES):
+        health.note_failure(token_set, TransportError("away"), now=now)
+    TokenSet.objects.filter(connection__user=bob).update(next_attempt_at=now + timedelta(hours=1))
+    failing = Mock(side_effect=[OperationalError("deadlock detected"), *[DEFAULT] * 2], wraps=health.lock_by_key)
+    monkeypatch.setattr(health, "lock_by_key", failing)
+
+    for _ in range(2):
+        health.note_success(token_set, now=now)
+
+    assert not TokenSet.objects.filter(next_attempt_at__isnull=False).exists()
+    assert not IssuerHealth.objects.filter(paused_until__isnull=False).exists()

@@ -134,12 +134,14 @@ def _reopen(issuer: str, troubled: QuerySet[IssuerHealth], *, now: datetime) -> 
     if not troubled:
         return
     paused = [found.pk for found in troubled if found.paused_until is not None]
-    IssuerHealth.objects.filter(pk__in=paused).update(reopened_at=now)
-    if troubled.update(failures=0, failing_since=None, reason="", paused_until=None) and paused:
-        waiting = TokenSet.objects.filter(issuer=issuer, next_attempt_at__isnull=False)
-        with transaction.atomic():
+    waiting = TokenSet.objects.filter(issuer=issuer, next_attempt_at__isnull=False)
+    with transaction.atomic():
+        if paused:
             lock_by_key(waiting)
             waiting.update(next_attempt_at=None)
+        lock_by_key(troubled)
+        IssuerHealth.objects.filter(pk__in=paused).update(reopened_at=now)
+        troubled.update(failures=0, failing_since=None, reason="", paused_until=None)
 
 
 def note_failure(token_set: TokenSet, error: FlowError, *, now: datetime) -> None:
