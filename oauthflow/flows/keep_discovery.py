@@ -41,6 +41,8 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
             issuer=_owner_of(found),
             defaults={"document": dict(found.metadata.document), "source_url": found.source_url, "fetched_at": now},
         )
+        # Another look may have noticed a move since this one began.
+        before = ServerDiscovery.objects.select_for_update(no_key=True).filter(server=server).first()
         ServerDiscovery.objects.update_or_create(
             server=server,
             defaults={
@@ -60,8 +62,8 @@ def keep_discovery(server: McpServer, found: Discovered, *, kept: ServerDiscover
                 "failure_detail": "",
             },
         )
-        if kept is not None and kept.new_issuer:
-            _release_connections(server, found, kept=kept)
+        if before is not None and before.new_issuer:
+            _release_connections(server, found, kept=before)
 
 
 def _owner_of(found: Discovered) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -10,9 +11,11 @@ from django.contrib.auth.models import User
 from audit.models import AuditRecord
 from connections.models import Connection, ServerDiscovery, TokenSet
 from connections.server_changes import change_server
+from oauthflow.flows import discover as discover_module
 from oauthflow.flows.access_token import usable_access_token
 from oauthflow.flows.check_server import check_server
 from oauthflow.flows.complete_authorization import complete_authorization
+from oauthflow.flows.discover import Discovered
 from oauthflow.flows.keep_discovery import approve_issuer_change
 from oauthflow.flows.refresh_due import refresh_due
 from oauthflow.flows.report_challenge import report_challenge
@@ -123,6 +126,29 @@ def test_a_server_that_moves_back_takes_up_every_grant_that_was_stopped(
     assert (connection.status, connection.reason) == ("active", "")
     assert refresh_due(now=now + timedelta(hours=2)) == {"refreshed": 1, "failed": 0}
     assert paths_at(world, "new.example") == [WELL_KNOWN]
+
+
+def test_a_look_that_began_before_the_move_was_noticed_leaves_nobody_stopped(
+    world: World,
+    connection: Connection,
+    new: FakeAuthorizationServer,
+    alice: User,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask = discover_module._ask
+
+    def overtaken(*args: Any, **kwargs: Any) -> Discovered:
+        monkeypatch.setattr(discover_module, "_ask", ask)
+        notice(connection, world, user=alice, now=now)
+        world.mcp_server.issuers = ["https://as.example"]
+        return ask(*args, **kwargs)
+
+    monkeypatch.setattr(discover_module, "_ask", overtaken)
+    assert check_server(world.server(), user=None, now=now).code == ""
+
+    connection.refresh_from_db()
+    assert (connection.status, ServerDiscovery.objects.get().new_issuer) == ("active", "")
 
 
 def test_who_still_waits_when_others_are_taken_up_is_not_told_again(
