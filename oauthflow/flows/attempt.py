@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from django.db import transaction
+import structlog
+from django.db import DatabaseError, InterfaceError, transaction
 
 from audit.correlation import correlation_id
 from audit.events import AuditEvent
@@ -19,6 +20,8 @@ from oauthflow.spans import span
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+_log: Final = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -40,7 +43,10 @@ def traced(
         _keep(kept, trace, error=error)
         raise
     kept.ok = True
-    _keep(kept, trace, error=None)
+    try:
+        _keep(kept, trace, error=None)
+    except (DatabaseError, InterfaceError) as problem:  # the trace is worth less than what was obtained
+        _log.warning("flow.trace_not_kept", exception=type(problem).__name__)
 
 
 def _keep(kept: FlowTrace, trace: Trace, *, error: FlowError | None) -> None:

@@ -220,7 +220,6 @@ def _exchange(attempt: Attempt, request: Request | None, *, reservation: spool.R
         give_lease_back(token_set, lease_owner=attempt.owner)
         raise ResponseTimeoutError("paused for too long after the claim; nothing was sent")
     read = partial(read_answer, attempt)
-    renewal: Renewal | None = None
     pace.note_sent(token_set.issuer)
     try:
         with traced(server, kind=FlowTrace.Kind.REFRESH, connection=token_set.connection, user=attempt.actor) as http:
@@ -232,9 +231,6 @@ def _exchange(attempt: Attempt, request: Request | None, *, reservation: spool.R
         failed = error
         persistently(lambda: settle(attempt, failed), seconds=attempt.patience_seconds)
         return
-    except DatabaseError:  # of the trace, which is worth less than the tokens
-        if renewal is None:
-            raise
     if problem is not None:
         raise problem
     note_success(token_set, now=attempt.now)
