@@ -217,7 +217,7 @@ def _wake_those_vouched_for(identity: Connection) -> None:
 
 
 def _vouched_for_by(identity: Connection) -> QuerySet[Connection]:
-    return Connection.objects.filter(server__identity_provider=identity.server_id, user=identity.user).order_by()
+    return Connection.objects.filter(server__identity_provider=identity.server_id, user=identity.user_id).order_by()
 
 
 def delete_connection(connection: Connection) -> None:
