@@ -162,6 +162,17 @@ def test_a_file_without_an_end_to_compare_with_is_not_said_to_agree(head_file: P
 
 
 @pytest.mark.django_db
+def test_what_comes_through_a_pipe_is_compared_too(head_file: Path) -> None:
+    _write(5)
+    reading, writing = os.pipe()
+    os.write(writing, f"2026-11-21 audit head 4 {'d' * 64}\n".encode())
+    os.close(writing)
+    with pytest.raises(CommandError, match=r"broken at record 4: it is not the record that was noted outside"):
+        call_command("audit_verify", "--anchors", f"/dev/fd/{reading}")
+    os.close(reading)
+
+
+@pytest.mark.django_db
 def test_ends_before_the_record_after_which_verifying_goes_on_are_not_counted(head_file: Path) -> None:
     for _ in range(2):
         _write(3)

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit.amendments import AuditErasure
-from audit.anchors import Anchors, head_file, read_anchors
+from audit.anchors import Anchors, our_anchors, read_anchors
 from audit.models import AuditRecord
 from audit.progress import drawn
 from audit.verification import Span, UnknownRecordError, chain_after, problems, whole_chain
@@ -79,11 +79,14 @@ def _span(after: int | None) -> Span:
 
 
 def _anchors(files: list[Path]) -> Anchors:
-    ours = head_file()
+    """Each file is read once: it may be a pipe."""
     try:
-        for file in files:
-            if not read_anchors([file]):
-                raise CommandError(f"{file} holds no end of the audit record to compare with.")
-        return read_anchors([*([ours] if ours is not None and ours.exists() else []), *files])
+        noted = [our_anchors(), *(read_anchors([file]) for file in files)]
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    for file, ends in zip(files, noted[1:], strict=True):
+        if not ends:
+            raise CommandError(f"{file} holds no end of the audit record to compare with.")
+    return {
+        sequence: frozenset().union(*(ends.get(sequence, ()) for ends in noted)) for sequence in set().union(*noted)
+    }
