@@ -109,10 +109,12 @@ class ServerPolicyAdmin(_ModelAdmin):
         pages = pages_of(policy.server.slug) if policy else {}
         return super().change_view(request, object_id, form_url, {**pages, **(extra_context or {})})
 
-    def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Save a policy and its rules for groups, each with its record, as one change."""
+        if request.method != "POST":
+            return super().changeform_view(request, *args, **kwargs)
         with transaction.atomic(), appended_last():
-            return super().changeform_view(*args, **kwargs)
+            return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: ServerPolicy, form: _Form, change: bool) -> None:
         if form.changed_data or not change:

@@ -48,6 +48,8 @@ class AccountAdmin(_UserAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:  # fmt: skip
         """Ask once more where saving would deactivate somebody who is connected."""
+        if request.method != "POST":
+            return super().changeform_view(request, object_id, form_url, extra_context)
         user = self.get_object(request, object_id) if object_id else None
         if user is not None and self.has_change_permission(request, user) and _would_deactivate(request, user):
             impact = _impact_of([user])
@@ -115,7 +117,7 @@ class AccountAdmin(_UserAdmin):
 
 
 def _would_deactivate(request: HttpRequest, user: User) -> bool:
-    return request.method == "POST" and user.is_active and "is_active" not in request.POST
+    return user.is_active and "is_active" not in request.POST
 
 
 def _impact_of(users: Iterable[User]) -> Impact:

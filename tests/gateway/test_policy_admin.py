@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from audit.models import AuditRecord
@@ -124,6 +126,14 @@ def test_whoever_may_only_look_changes_nothing(server: McpServer) -> None:
     page = f"{POLICIES}{server.pk}/change/"
     assert browser.get(page).status_code == 200
     assert browser.post(page, _form(server, calls_per_minute=5)).status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_only_looks_at_a_policy_holds_up_nobody_who_writes(browser: Client, server: McpServer) -> None:
+    policy = ServerPolicy.objects.create(server=server)
+    with CaptureQueriesContext(connection) as executed:
+        assert browser.get(f"/admin/gateway/serverpolicy/{policy.pk}/change/").status_code == 200
+    assert not [each["sql"] for each in executed if each["sql"].startswith("BEGIN")]
 
 
 def test_a_server_with_all_of_this_can_be_deleted(browser: Client, server: McpServer, administrator: User) -> None:

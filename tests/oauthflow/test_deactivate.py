@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection as database
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -168,3 +170,10 @@ def test_other_changes_of_an_account_are_not_asked_about(admin: Client, connecti
     admin.post(f"/admin/auth/user/{alice.pk}/change/", {**form_of(alice), "is_active": "on", "last_name": "Liddell"})
     alice.refresh_from_db()
     assert (alice.is_active, alice.last_name) == (True, "Liddell")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_only_looks_at_an_account_holds_up_nobody_who_writes(admin: Client, alice: User) -> None:
+    with CaptureQueriesContext(database) as executed:
+        assert admin.get(f"/admin/auth/user/{alice.pk}/change/").status_code == 200
+    assert not [each["sql"] for each in executed if each["sql"].startswith("BEGIN")]
