@@ -24,14 +24,17 @@ def purge_tokens(*, now: datetime) -> int:
     """Delete it, and forget answers that nobody may have again. Return how many rows went."""
     old = Q(ended_at__lt=now - _FAMILIES_KEPT) | Q(expires_at__lt=now - _FAMILIES_KEPT)
     never_redeemed = Q(refresh_hash="", is_refreshable=True, code__used_at=None, code__expires_at__lt=now - _CODES_KEPT)
+    families = TokenFamily.objects.filter(old | never_redeemed)
     answered = TokenFamily.objects.filter(rotated_at__lt=now - _SUCCESSORS_KEPT).exclude(successor_sealed="")
     with transaction.atomic():
         lock_by_key(answered)
         answered.update(successor_sealed="")
+    with transaction.atomic():
+        lock_by_key(families)
+        gone = families.delete()[0]
     over = (
         AuthorizationCode.objects.filter(expires_at__lt=now - _CODES_KEPT, used_at__isnull=False),
-        TokenFamily.objects.filter(old | never_redeemed),
         Revocation.objects.filter(until__lt=now),
         UsedAssertion.objects.filter(expires_at__lt=now),
     )
-    return sum(rows.delete()[0] for rows in over)
+    return gone + sum(rows.delete()[0] for rows in over)

@@ -170,3 +170,18 @@ def test_answers_that_are_over_are_forgotten_while_families_end(alice: User) -> 
     )
 
     assert not TokenFamily.objects.exclude(successor_sealed="").exists()
+
+
+def test_families_that_are_over_are_deleted_while_they_end(alice: User) -> None:
+    consent, now = make_consent(alice, make_client()), timezone.now()
+    for number in (3, 2, 1):  # as they lie in the table
+        make_family(consent, id=UUID(int=number), expires_at=now - timedelta(days=31))
+    ending = TokenFamily.objects.filter(pk__in=[UUID(int=1), UUID(int=3)])
+
+    one_behind_the_other(
+        TokenFamily.objects.filter(pk=UUID(int=2)),
+        lambda: purge_tokens(now=now),
+        lambda: end_families(ending, reason="revoked_by_user", now=now),
+    )
+
+    assert not TokenFamily.objects.exists()
