@@ -38,7 +38,8 @@ def lock_grants(connection_ids: Iterable[UUID]) -> None:
 
 def lock_free(rows: QuerySet[Any]) -> list[Any]:
     """Lock those rows that nobody else is writing at this moment, waiting for none, and return their keys."""
-    return list(rows.select_for_update(of=("self",), no_key=True, skip_locked=True).values_list("pk", flat=True))
+    free = rows.select_for_update(of=("self",), no_key=True, skip_locked=True).order_by()
+    return list(free.values_list("pk", flat=True))
 
 
 def lock_by_key(rows: QuerySet[Any]) -> None:
