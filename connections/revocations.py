@@ -165,7 +165,7 @@ def _end(connections: Sequence[Connection], *, actor: User | None, reason: str, 
                 server=connection.server.slug,
                 connection=connection,
                 reason=reason,
-                details={"revoked_upstream": said.get(connection.pk, NOTHING_STORED)},
+                details={"revoked_upstream": said.get(connection.pk, NOTHING_STORED), "user": connection.user_id},
             )
             for connection in connections
         ]

@@ -64,23 +64,25 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "event_type": "text", "connection_id": "uuid", "server": "text", "message": "text", "code": "text",
     "requires_user_action": "boolean", "request_id": "uuid", "created_at": "timestamptz",
 }  # fmt: skip
-# Of connections that exist; their owners are read in the same statement.
+# Of one that is deleted in the same transaction the record says whose it was; nobody's: shared.
+_SAID: Final[Mapping[str, str]] = {"owner": "bigint", "is_owner_said": "boolean"}
+# Of connections that exist, whose owners are read in the same statement, and of those whose owner is said.
 _INSERT: Final = " ".join(
     (
         "INSERT INTO oauthflow_event (user_id,", ", ".join(_COLUMNS), ")",
-        "SELECT c.user_id,", ", ".join(f"r.{name}" for name in _COLUMNS),
-        "FROM {recordset} {owners} ORDER BY r.number",
+        "SELECT coalesce(c.user_id, r.owner),", ", ".join(f"r.{name}" for name in _COLUMNS),
+        "FROM {recordset} {owners} WHERE c.id IS NOT NULL OR r.is_owner_said ORDER BY r.number",
         "RETURNING cursor",
     )
 )  # fmt: skip
 _OWNERS: Final[Mapping[str, str]] = {
-    "sqlite": "JOIN connections_connection AS c ON c.id = r.connection_id",
+    "sqlite": "LEFT JOIN connections_connection AS c ON c.id = r.connection_id",
     # By LIMIT it looks them up one by one; for a few hundred events it would read a small table whole.
-    "postgresql": "CROSS JOIN LATERAL"
-    " (SELECT user_id FROM connections_connection WHERE id = r.connection_id LIMIT 1) AS c",
+    "postgresql": "LEFT JOIN LATERAL"
+    " (SELECT id, user_id FROM connections_connection WHERE id = r.connection_id LIMIT 1) AS c ON true",
 }
 Row = dict[str, Any]
-"""An event that is to be written, by the names of `_COLUMNS`."""
+"""An event that is to be written, by the names of `_COLUMNS` and `_SAID`."""
 
 _EXPLAINED_BY_CODE: Final = frozenset({EventType.AUTHORIZATION_FAILED, EventType.REAUTHORIZATION_REQUIRED})
 
@@ -127,6 +129,7 @@ def _rows_of(entry: Appended, *, now: datetime) -> Iterator[Row]:
     if entry.connection and entry.event in _OF_CONNECTION:
         event_type = _OF_CONNECTION[entry.event]
         row = _row(event_type, entry.connection, server=entry.server, code=entry.reason, now=now)
+        row["owner"], row["is_owner_said"] = entry.details.get("user"), "user" in entry.details
         if entry.event == AuditEvent.AUTHORIZATION_INITIATED:
             row["request_id"] = entry.details.get("request") or None
         yield row
@@ -150,6 +153,8 @@ def _row(event_type: EventType, connection_id: str, *, server: str, code: str, n
         "requires_user_action": event_type in _NEEDS_A_PERSON,
         "request_id": None,
         "created_at": now,
+        "owner": None,
+        "is_owner_said": False,
     }
 
 
@@ -157,7 +162,7 @@ def _write(rows: Sequence[Row]) -> list[int]:
     """Return their cursors. The caller holds the end of the audit chain, so that these are in the order of commits."""
     with connection.cursor() as cursor:
         numbered = [{"number": number, **row} for number, row in enumerate(rows)]
-        listed = recordset({"number": "integer", **_COLUMNS})
+        listed = recordset({"number": "integer", **_COLUMNS, **_SAID})
         cursor.execute(_INSERT.format(recordset=listed, owners=_OWNERS[connection.vendor]), [as_json(numbered)])
         cursors = [number for (number,) in cursor.fetchall()]
     announce()

@@ -16,6 +16,7 @@ from audit.events import AuditEvent
 from audit.record import entry, record
 from connections.models import Connection
 from connections.revocations import end_grants
+from connections.server_changes import delete_server
 from connections.services import require_reauthorization, shared_connection
 from oauthflow import signals
 from oauthflow.events import emit
@@ -43,6 +44,18 @@ def test_a_connection_tells_its_life(world: World, alice: User, now: datetime) -
     assert {event.user_id for event in Event.objects.all()} == {alice.pk}
     assert {event.connection_id for event in Event.objects.all()} == {connection.pk}
     assert [event.requires_user_action for event in Event.objects.all()] == [True, False, False, True, False]
+
+
+def test_people_hear_that_they_were_disconnected_by_the_deletion_of_a_server(
+    world: World, alice: User, bob: User, administrator: User, now: datetime
+) -> None:
+    hers = world.connect(alice, now=now)
+    connections = hers, world.connect(bob, now=now), shared_connection(hers.server)
+    Event.objects.all().delete()
+    delete_server(hers.server, actor=administrator, confirmed=True)
+    assert set(Event.objects.values_list("event_type", "connection_id", "user_id")) == {
+        ("credentials.revoked", connection.pk, connection.user_id) for connection in connections
+    }
 
 
 def test_an_event_says_why_in_our_sentence_and_repeats_nobodys_words(world: World, alice: User) -> None:
