@@ -13,7 +13,7 @@ from audit.events import AuditEvent
 from audit.record import record
 from connections.models import ClientRegistration, McpServer
 from connections.profiles import profile_of
-from connections.revocations import client_secret_of
+from connections.revocations import client_secret_of, note_registration
 from oauthflow.conf import client_jwks_url, configuration, metadata_document_url, redirect_uri, served_from_web
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.client_auth import (
@@ -213,7 +213,7 @@ def _register(server: McpServer, found: Discovered, *, scope: str, http: Egress,
             error.detail += f". By hand: register the redirect URI {redirect_uri()} there and enter the client id here."
         raise
     http.trace.verdict(f"registered as {registered.client_id}")
-    return _keep(server, found, registered, scope=scope)
+    return _keep(server, found, registered, scope=scope, now=now)
 
 
 def _registered(endpoint: str, described: dict[str, object], *, issuer: str, http: Egress) -> RegisteredClient:
@@ -238,7 +238,9 @@ def _registered(endpoint: str, described: dict[str, object], *, issuer: str, htt
     return _registered(endpoint, unscoped, issuer=issuer, http=http)
 
 
-def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *, scope: str) -> ClientRegistration:
+def _keep(
+    server: McpServer, found: Discovered, registered: RegisteredClient, *, scope: str, now: datetime
+) -> ClientRegistration:
     registration = ClientRegistration(
         server=server,
         issuer=found.issuer,
@@ -251,17 +253,21 @@ def _keep(server: McpServer, found: Discovered, registered: RegisteredClient, *,
     )
     registration.client_secret_sealed = registered.client_secret
     registration.registration_access_token_sealed = registered.registration_access_token
-    with transaction.atomic():
-        # Two sign-ins may register at the same time: the later one stays active, both finish with their own.
-        lock_registrations(server)
-        server.registrations.filter(issuer=found.issuer).supersede()
-        registration.save()
-        record(
-            AuditEvent.CLIENT_REGISTERED,
-            server=server.slug,
-            client=registered.client_id,
-            details={"issuer": found.issuer, "auth_method": registered.auth_method},
-        )
+    try:
+        with transaction.atomic():
+            # Two sign-ins may register at the same time: the later one stays active, both finish with their own.
+            lock_registrations(server)
+            server.registrations.filter(issuer=found.issuer).supersede()
+            registration.save()
+            record(
+                AuditEvent.CLIENT_REGISTERED,
+                server=server.slug,
+                client=registered.client_id,
+                details={"issuer": found.issuer, "auth_method": registered.auth_method},
+            )
+    except InvalidRequestError:
+        note_registration(registration, reason="server deleted", now=now)
+        raise
     return registration
 
 

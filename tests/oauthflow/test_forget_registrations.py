@@ -15,8 +15,10 @@ from oauthflow.flows.forget_registrations import forget_registrations
 from oauthflow.flows.register_client import reset_registration
 from oauthflow.flows.revocation_outbox import revoke_due
 from oauthflow.flows.revoke import revoke_connection
+from oauthflow.flows.start_authorization import start_authorization
 from oauthflow.models import AuthorizationRequest
-from tests.fakes.internet import Answer
+from oauthflow.protocol.errors import InvalidRequestError
+from tests.fakes.internet import Answer, Call
 from tests.fakes.world import World
 
 
@@ -151,3 +153,21 @@ def test_a_registration_without_an_address_to_delete_it_at_is_only_forgotten(
     delete_server(connection.server, actor=administrator, confirmed=True)
     assert not Revocation.objects.filter(kind="registration").exists()
     assert not ClientRegistration.objects.exists()
+
+
+def test_what_was_registered_for_a_server_that_was_deleted_meanwhile_is_given_up_there(
+    world: World, alice: User, now: datetime
+) -> None:
+    connection, service = world.connection(alice), world.authorization_server
+
+    def registered_too_late(call: Call) -> Answer:
+        answer = service(call)
+        if (call.method, call.path) == ("POST", "/register"):
+            connection.server.delete()
+        return answer
+
+    world.internet[service.origin] = registered_too_late
+    with pytest.raises(InvalidRequestError):
+        start_authorization(connection, user=alice, now=now)
+    revoke_due(now=timezone.now())
+    assert service.deletions == ["client-1"]
