@@ -24,6 +24,8 @@ PERSON_NEEDED: Final = 3
 STOPPED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+_WIPE_LINE: Final = "\r\x1b[K"
+
 
 @contextmanager
 def in_one_sentence() -> Iterator[None]:
@@ -50,12 +52,11 @@ def asking(server: McpServer) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    said = printable(f"Asking {server.name} …")
-    print(said, end="", file=sys.stderr, flush=True)
+    print(printable(f"Asking {server.name} …"), end="", file=sys.stderr, flush=True)
     try:
         yield
     finally:
-        print(f"\r{' ' * len(said)}\r", end="", file=sys.stderr, flush=True)
+        print(_WIPE_LINE, end="", file=sys.stderr, flush=True)
 
 
 def user_named(username: str) -> User:
