@@ -181,11 +181,20 @@ def lock_target(server: McpServer) -> None:
         InvalidRequestError: It was deleted since.
         TransportError: It leads elsewhere since: what was found out is not true of it any more. Z04.
     """
+    if changed_fields(lock_server(server), server) & TARGET_FIELDS:
+        raise TransportError("the server was changed meanwhile", code=Code.TEMPORARILY_UNAVAILABLE)
+
+
+def lock_server(server: McpServer) -> McpServer:
+    """Let nobody change or delete a server until the transaction ends, and return it as it is now.
+
+    Raises:
+        InvalidRequestError: It was deleted meanwhile.
+    """
     found = McpServer.objects.filter(pk=server.pk).select_for_update(no_key=True).first()
     if found is None:
         raise InvalidRequestError("the server was deleted meanwhile")
-    if changed_fields(found, server) & TARGET_FIELDS:
-        raise TransportError("the server was changed meanwhile", code=Code.TEMPORARILY_UNAVAILABLE)
+    return found
 
 
 def check_server(server: McpServer, *, before: McpServer | None, actor: User | None) -> None:

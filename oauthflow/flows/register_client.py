@@ -14,6 +14,7 @@ from audit.record import record
 from connections.models import ClientRegistration, McpServer
 from connections.profiles import profile_of
 from connections.revocations import client_secret_of, note_registration
+from connections.server_changes import lock_server
 from oauthflow.conf import client_jwks_url, configuration, metadata_document_url, redirect_uri, served_from_web
 from oauthflow.egress import Egress, Limits
 from oauthflow.protocol.client_auth import (
@@ -277,5 +278,4 @@ def lock_registrations(server: McpServer) -> None:
     Raises:
         InvalidRequestError: The server was deleted meanwhile.
     """
-    if not McpServer.objects.select_for_update(no_key=True).filter(pk=server.pk):
-        raise InvalidRequestError("the server was deleted meanwhile")
+    lock_server(server)
